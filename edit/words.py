@@ -65,9 +65,9 @@ class Tokens:
 
     def listing(self) -> str:
         """``1 a, 2 cat, 3 on`` - the numbered tokens for messages."""
-        return ", ".join(
-            f"{i + 1} {self.text[a:b]}" for i, (a, b) in enumerate(self.spans)
-        ) or "none"
+        return (
+            ", ".join(f"{i + 1} {self.text[a:b]}" for i, (a, b) in enumerate(self.spans)) or "none"
+        )
 
     def find(self, word: str) -> tuple[int, ...]:
         """Positions of a word or phrase, at every place where it stands.

@@ -139,6 +139,7 @@ class Denoiser:
         prediction: what the network predicts.
         layout: the rows of the call now running (read by attention controls).
         step: the step of the call now running.
+        size: (h, w) of the latents of the call now running.
         rows_seen: network rows evaluated so far.
     """
 
@@ -149,6 +150,7 @@ class Denoiser:
     prediction: str = "epsilon"
     layout: Layout = field(default_factory=lambda: Layout(()))
     step: Step | None = None
+    size: tuple[int, int] = (0, 0)
     rows_seen: int = 0
     rows_backward: int = 0
 
@@ -178,7 +180,7 @@ class Denoiser:
         halves = {UNCOND: uncond, COND: self.cond}
         x = x[[b for _, b in layout.rows]]
         text = TextCond.cat([halves[h].rows([b]) for h, b in layout.rows])
-        self.layout, self.step = layout, step
+        self.layout, self.step, self.size = layout, step, (x.shape[-2], x.shape[-1])
         self.rows_seen += len(layout)
         return self.model.predict(x, step.t, text)
 

@@ -45,7 +45,7 @@ class Inversion:
         guidance_scale: the guidance the method was made for.
         model: name of the model.
         model_hash: hash of the model's weights.
-        photo: ``sha256`` of the pixels, ``name``, ``size`` and ``fit`` (how it was put on the grid).
+        photo: ``sha256`` of the pixels, ``name``, ``size`` and ``fit`` (its place on the grid).
         extra: figures of the run (seconds, UNet rows, PSNR) and library versions.
     """
 
@@ -78,8 +78,9 @@ class Inversion:
         """
         if self.model_hash != weights_hash:
             raise InversionError(
-                f"this inversion was made with model {self.model!r} (weights {self.model_hash[:12]})"
-                f", not with {name!r} ({weights_hash[:12]}): use --model {self.model} or invert again"
+                f"this inversion was made with model {self.model!r} (weights "
+                f"{self.model_hash[:12]}), not with {name!r} ({weights_hash[:12]}): use "
+                f"--model {self.model} or invert again"
             )
 
     def header(self) -> dict[str, Any]:

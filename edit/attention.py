@@ -1,0 +1,216 @@
+"""The one attention processor, installed for a walk and taken out again.
+
+The only file that touches a UNet. Layers that nobody watches keep the processor they had; watched
+layers hand calls at which nobody is active to that same processor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from inversion.denoiser import Denoiser
+from inversion.sampling import Intervention
+from inversion.schedule import Step
+
+from .control import Call, ColumnEdit, Control, NothingActed, Site, attend, attend_with_maps
+
+_PLAIN = ("AttnProcessor", "AttnProcessor2_0")
+
+
+def sites_of(unet: nn.Module) -> dict[str, Site]:
+    """The attention layers of a UNet by processor name, in the order in which they are called."""
+    names = list(unet.attn_processors)  # type: ignore[arg-type]
+    blocks = 1 + max(int(m) for n in names for m in re.findall(r"(?:down|up)_blocks\.(\d+)", n))
+    blocks = max(blocks, len(getattr(unet, "down_blocks", ())))
+    order = {"down": 0, "mid": 1, "up": 2}
+
+    def place(name: str) -> tuple[int, int]:
+        kind = name.split("_")[0]
+        number = int(name.split(".")[1]) if kind != "mid" else 0
+        return order[kind], number
+
+    def numbers(name: str) -> list[int]:
+        return [int(n) for n in re.findall(r"\.(\d+)\.", name)]
+
+    ordered = sorted(names, key=lambda n: (place(n), numbers(n), "attn2" in n))
+    counts: Counter[bool] = Counter()
+    sites = {}
+    for name in ordered:
+        kind, number = name.split("_")[0], place(name)[1]
+        depth = {"down": number, "mid": blocks - 1, "up": blocks - 1 - number}[kind]
+        cross = ".attn2." in name
+        sites[name] = Site(name, kind, cross, counts[cross], 2**depth)
+        counts[cross] += 1
+    return sites
+
+
+class Controlled:
+    """The processor of one watched layer."""
+
+    def __init__(self, site: Site, controls: list[Control], plain: Any, stack: ControlStack):
+        self.site, self.controls, self.plain, self.stack = site, controls, plain, stack
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        denoiser = self.stack.denoiser
+        step = denoiser.step if denoiser is not None else None
+        now = [c for c in self.controls if step is not None and c.active(step)]
+        if denoiser is None or step is None or not now or hidden_states.ndim != 3:
+            return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        call = Call(self.site, step, denoiser.layout, self._size(denoiser, hidden_states))
+        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if encoder_hidden_states is not None and attn.norm_cross:
+            text = attn.norm_encoder_hidden_states(text)
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [R, N, P, d]
+
+        q, k, v = heads(attn.to_q(hidden_states)), heads(attn.to_k(text)), heads(attn.to_v(text))
+        q = attn.norm_q(q) if attn.norm_q is not None else q
+        k = attn.norm_k(k) if attn.norm_k is not None else k
+        edits: list[ColumnEdit] = []
+        for control in now:
+            swap = control.rows(call)
+            if swap is not None:
+                q = q if swap.q is None else q[swap.q]
+                k = k if swap.k is None else k[swap.k]
+                v = v if swap.v is None else v[swap.v]
+            mine = control.columns(call)
+            edits += mine
+            see = control.wants_maps(call)
+            if swap is not None or mine or see:
+                self.stack.count(control, self.site, step)
+        see_all = [(c, call) for c in now if c.wants_maps(call)]
+        if see_all or self.stack.explicit:
+            out = attend_with_maps(q, k, v, edits, see_all)
+        else:
+            out = attend(q, k, v, edits)
+        out = out.transpose(1, 2).flatten(2).to(q.dtype)
+        out = attn.to_out[1](attn.to_out[0](out))
+        if attn.residual_connection:
+            out = out + hidden_states
+        return out / attn.rescale_output_factor
+
+    def _size(self, denoiser: Denoiser, hidden: Tensor) -> tuple[int, int]:
+        h, w = (-(-side // self.site.scale) for side in denoiser.size)
+        if h * w != hidden.shape[1]:
+            raise RuntimeError(
+                f"layer {self.site.name} has {hidden.shape[1]} positions where {h} x {w} were "
+                "expected: this UNet is not shaped like Stable Diffusion's"
+            )
+        return h, w
+
+
+class ControlStack(Intervention):
+    """Controls, in their order of action, on one UNet for one walk.
+
+    Args:
+        controls: what acts; the list's order is the order of action.
+        explicit: make the map of every controlled call (the reference the fast path is tested
+            against).
+    """
+
+    def __init__(self, controls: Sequence[Control], *, explicit: bool = False) -> None:
+        self.controls, self.explicit = list(controls), explicit
+        self.denoiser: Denoiser | None = None
+        self.watched: dict[int, list[Site]] = {}
+        self.acted: Counter[tuple[int, Site]] = Counter()
+        self.steps: dict[int, set[int]] = {}
+
+    @contextmanager
+    def attach(self, denoiser: Denoiser) -> Iterator[ControlStack]:
+        """Install on ``denoiser.model.unet``; every processor is put back on exit.
+
+        Raises:
+            NothingActed: a control watches layers of which the UNet has none.
+        """
+        unet: Any = getattr(denoiser.model, "unet", None)
+        if unet is None or not self.controls:
+            yield self
+            return
+        before = dict(unet.attn_processors)
+        processors = dict(before)
+        self.watched = {i: [] for i in range(len(self.controls))}
+        for name, site in sites_of(unet).items():
+            mine = [(i, c) for i, c in enumerate(self.controls) if c.watches(site)]
+            if not mine:
+                continue
+            if type(before[name]).__name__ not in _PLAIN:
+                raise ValueError(
+                    f"layer {name} has the attention processor {type(before[name]).__name__}, "
+                    "which cannot be controlled: turn off attention slicing or adapters first"
+                )
+            for i, _ in mine:
+                self.watched[i].append(site)
+            processors[name] = Controlled(site, [c for _, c in mine], before[name], self)
+        self.denoiser = denoiser
+        self.acted.clear()
+        self.steps.clear()
+        for control in self.controls:
+            control.begin(denoiser)
+        try:
+            if any(isinstance(p, Controlled) for p in processors.values()):
+                unet.set_attn_processor(processors)
+            yield self
+        finally:
+            self.denoiser = None
+            unet.set_attn_processor(before)
+
+    def count(self, control: Control, site: Site, step: Step) -> None:
+        """Note that a control acted."""
+        i = self.controls.index(control)
+        self.acted[i, site] += 1
+        self.steps.setdefault(i, set()).add(step.index)
+
+    def reads_source(self, step: Step) -> bool:
+        return any(c.reads_source(step) for c in self.controls)
+
+    def before(self, x: Tensor, step: Step, denoiser: Denoiser) -> Tensor:
+        for control in self.controls:
+            x = control.before(x, step, denoiser)
+        return x
+
+    def after(self, x: Tensor, step: Step) -> Tensor:
+        for control in self.controls:
+            x = control.after(x, step)
+        return x
+
+    def report(self) -> list[dict[str, Any]]:
+        """What each control did: layers by kind and scale, steps, and its own figures.
+
+        Raises:
+            NothingActed: a control watched layers but never acted.
+        """
+        rows = []
+        for i, control in enumerate(self.controls):
+            sites = {site for j, site in self.acted if j == i}
+            if self.watched.get(i) and not sites:
+                raise NothingActed(
+                    f"{control.label}: no layer was changed at any step, so there is no edit to "
+                    "show: its window is empty (see --cross-replace, --self-replace)"
+                )
+            layers = Counter(
+                f"{'cross' if s.cross else 'self'} {s.place} 1/{s.scale}" for s in sites
+            )
+            rows.append(
+                {
+                    "control": control.label,
+                    "layers_hooked": dict(sorted(layers.items())),
+                    "steps_injected": sorted(self.steps.get(i, ())),
+                    "calls": sum(n for (j, _), n in self.acted.items() if j == i),
+                    **control.report(),
+                }
+            )
+        return rows

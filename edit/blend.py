@@ -1,0 +1,144 @@
+"""Local blend: outside a mask read from the words' attention, the target is the source.
+
+Paper: Prompt-to-Prompt (arXiv 2208.01626), section 4, local editing; with a start, an or with the
+source's mask and subtracted words as in the null-text inversion release (arXiv 2211.09794).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
+
+from inversion.denoiser import COND, Denoiser
+from inversion.schedule import Step
+
+from .control import Call, Control, NothingActed, Site
+
+
+class LocalBlend(Control):
+    """Blend on a mask from words.
+
+    Args:
+        words: [B, T] in {0, 1}; the tokens whose attention makes the mask, a row a prompt.
+        subtract: the same for words whose place is taken out of the mask, or None.
+        threshold: share of the map's maximum above which a place counts, for words and subtract.
+        start: first fraction of the walk that is not blended.
+        scales: layers to read, by latent side / map side (4 is 16x16 of SD at 512 pixels).
+
+    Raises:
+        ValueError: a prompt without any token to read.
+    """
+
+    label = "local blend"
+
+    def __init__(
+        self,
+        words: Tensor,
+        subtract: Tensor | None = None,
+        *,
+        threshold: tuple[float, float] = (0.3, 0.3),
+        start: float = 0.2,
+        scales: Sequence[int] = (4,),
+    ) -> None:
+        for selector in (words, subtract):
+            if selector is not None and not (selector.sum(-1) > 0).all():
+                raise ValueError("local blend: a prompt has none of the words its mask is read of")
+        self.words, self.subtract = words, subtract
+        self.threshold, self.first, self.scales = threshold, start, tuple(scales)
+        self.mask: Tensor | None = None
+
+    def begin(self, denoiser: Denoiser) -> None:
+        device = denoiser.cond.embeds.device
+        kept = [self.words] if self.subtract is None else [self.words, self.subtract]
+        self._selectors = torch.stack(kept, dim=-1).float().to(device)  # [B, T, 1 or 2]
+        self._sums: dict[tuple[int, int], Tensor] = {}
+        self.mask = None
+
+    def watches(self, site: Site) -> bool:
+        return site.cross and site.scale in self.scales
+
+    def reads_source(self, step: Step) -> bool:
+        return True
+
+    def wants_maps(self, call: Call) -> bool:
+        return True
+
+    def probs(self, p: Tensor, call: Call) -> Tensor:
+        rows = [call.layout.index(COND, b) for b in range(len(self._selectors))]
+        maps = p[rows].float().mean(1) @ self._selectors  # [B, P, 1 or 2]
+        maps = maps.transpose(1, 2).unflatten(-1, call.size)  # [B, 1 or 2, h, w]
+        old = self._sums.get(call.size)
+        self._sums[call.size] = maps if old is None else old + maps
+        return p
+
+    def after(self, x: Tensor, step: Step) -> Tensor:
+        if step.index < int(self.first * step.count) or not self._sums:
+            return x
+        self.mask = self._mask((x.shape[-2], x.shape[-1]))
+        blended = x[:1] + self.mask[1:].to(x) * (x[1:] - x[:1])
+        return torch.cat([x[:1], blended])
+
+    def _mask(self, size: tuple[int, int]) -> Tensor:
+        """[B, 1, h, w] in {0, 1} from what was seen so far."""
+        finest = max(self._sums)
+        total = sum(
+            m if s == finest else interpolate(m, finest, mode="bilinear")
+            for s, m in self._sums.items()
+        )
+        assert isinstance(total, Tensor)
+        found = self._above(max_pool2d(total[:, :1], 3, 1, 1), size, self.threshold[0])
+        if self.subtract is not None:
+            found = found & ~self._above(total[:, 1:], size, self.threshold[1])
+        return found.float()
+
+    @staticmethod
+    def _above(maps: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
+        maps = interpolate(maps, size, mode="nearest")
+        found = maps / maps.amax((2, 3), keepdim=True) > threshold
+        return found | found[:1]
+
+    def report(self) -> dict[str, object]:
+        """Share of the picture each target's mask covers.
+
+        Raises:
+            NothingActed: an empty mask, which would give the source back.
+        """
+        if self.mask is None:
+            return {"mask_coverage": []}
+        coverage = [round(float(m.mean()), 4) for m in self.mask[1:]]
+        if any(c == 0 for c in coverage):
+            raise NothingActed(
+                "local blend: the mask is empty, so the picture would not change: name other "
+                "words, subtract fewer, or lower the threshold (--local-threshold)"
+            )
+        return {"mask_coverage": coverage}
+
+
+class FixedMask(Control):
+    """Blend on a given mask: outside it the target is the source.
+
+    Args:
+        mask: [1, 1, h, w] at latent size, in [0, 1]; soft values mix.
+        start: first fraction of the walk that is not blended.
+    """
+
+    label = "mask"
+
+    def __init__(self, mask: Tensor, *, start: float = 0.0) -> None:
+        if float(mask.max()) <= 0:
+            raise ValueError("the mask is empty: nothing of the picture could change")
+        self.mask, self.first = mask, start
+
+    def reads_source(self, step: Step) -> bool:
+        return False
+
+    def after(self, x: Tensor, step: Step) -> Tensor:
+        if step.index < int(self.first * step.count):
+            return x
+        return torch.cat([x[:1], x[:1] + self.mask.to(x) * (x[1:] - x[:1])])
+
+    def report(self) -> dict[str, object]:
+        return {"mask_coverage": [round(float(self.mask.mean()), 4)]}

@@ -1,0 +1,171 @@
+"""What an edit may do inside attention: the records a control is told, and its moments.
+
+A control is told where it is (:class:`Site`), when (:class:`~inversion.schedule.Step`) and which
+row is which (:class:`~inversion.denoiser.Layout`); it counts nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inversion.denoiser import Denoiser, Layout
+from inversion.sampling import Intervention
+from inversion.schedule import Step
+
+
+class NothingActed(RuntimeError):
+    """An edit was asked for and changed nothing; there is no picture to show for it."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An attention layer: its module name, place, kind, running number and scale.
+
+    ``scale`` is latent side / map side (1, 2, 4, 8); ``index`` counts layers of the same kind in
+    the order in which they are called.
+    """
+
+    name: str
+    place: str
+    cross: bool
+    index: int
+    scale: int
+
+
+class Call(NamedTuple):
+    """One call of one layer: where, when, which rows, and the map's height and width."""
+
+    site: Site
+    step: Step
+    layout: Layout
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RowSwap:
+    """Attend with other rows' tensors: row r takes its queries from row ``q[r]``, and so on.
+
+    None leaves that tensor as it is.
+    """
+
+    q: list[int] | None = None
+    k: list[int] | None = None
+    v: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class ColumnEdit:
+    """A map edit that is linear in the columns (words) of two rows' maps.
+
+    ``p[row] = p[source] @ taken + p[row] * own``; nothing is renormalised.
+
+    Args:
+        row: the row that is edited.
+        source: the row whose map is taken.
+        taken: [T, T] which source column goes to which target column, and how strongly.
+        own: [T] the share of the row's own column that stays.
+        keeps_own: False where ``own`` is zero throughout (then the row's own map is never made).
+    """
+
+    row: int
+    source: int
+    taken: Tensor
+    own: Tensor
+    keeps_own: bool = True
+
+    def on_maps(self, p: Tensor) -> Tensor:
+        """The edited map [N, P, T] of the row, from maps [R, N, P, T] before editing."""
+        taken = p[self.source] @ self.taken.to(p)
+        return taken + p[self.row] * self.own.to(p) if self.keeps_own else taken
+
+
+class Control(Intervention):
+    """An intervention with attention moments; override only what is needed."""
+
+    label = "control"
+
+    def begin(self, denoiser: Denoiser) -> None:
+        """A walk starts: forget the last one, put tensors on the network's device."""
+
+    def watches(self, site: Site) -> bool:
+        """Whether this layer is of interest at all; others keep their processor."""
+        return False
+
+    def active(self, step: Step) -> bool:
+        """Whether anything happens at this step."""
+        return True
+
+    def rows(self, call: Call) -> RowSwap | None:
+        """First moment: attend with other rows' queries, keys or values."""
+        return None
+
+    def columns(self, call: Call) -> list[ColumnEdit]:
+        """Second moment: edits of maps that are linear in their columns."""
+        return []
+
+    def wants_maps(self, call: Call) -> bool:
+        """Whether :meth:`probs` must be called, which makes the map of the whole layer."""
+        return False
+
+    def probs(self, p: Tensor, call: Call) -> Tensor:
+        """Third moment: see, or replace by a new tensor, the maps [R, N, P, K] after the edits."""
+        return p
+
+    def report(self) -> dict[str, object]:
+        """What this control has to say after a walk (plain data)."""
+        return {}
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
+    """Attention with column edits, without making a map.
+
+    An edit is linear in the values, so it is attention with rewritten values: the source's queries
+    and keys over ``taken @ v`` plus the row's own over ``own * v``.
+
+    Args:
+        q, k, v: [R, N, P, d], [R, N, K, d], [R, N, K, d].
+        edits: at most one a row.
+
+    Returns:
+        [R, N, P, d].
+    """
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    if not edits:
+        return sdpa(q, k, v)
+    rows, more = list(range(len(q))), []
+    values = list(v.unbind())
+    extra = []
+    for e in edits:
+        taken = e.taken.to(v) @ values[e.row]
+        if e.keeps_own:
+            more.append(e.source)
+            extra.append(taken)
+            values[e.row] = e.own.to(v)[:, None] * values[e.row]
+        else:
+            rows[e.row] = e.source
+            values[e.row] = taken
+    index = rows + more
+    out = sdpa(q[index], k[index], torch.stack(values + extra))
+    kept = [e.row for e in edits if e.keeps_own]
+    if not kept:
+        return out
+    result = out[: len(q)].clone()
+    result[kept] += out[len(q) :]
+    return result
+
+
+def attend_with_maps(
+    q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit], see: list[tuple[Control, Call]]
+) -> Tensor:
+    """The same by explicit maps [R, N, P, K], which ``see`` may look at or replace."""
+    p = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    if edits:
+        edited = {e.row: e.on_maps(p) for e in edits}
+        p = torch.stack([edited.get(r, p[r]) for r in range(len(p))])
+    for control, call in see:
+        p = control.probs(p, call)
+    return p @ v

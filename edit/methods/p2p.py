@@ -1,0 +1,222 @@
+"""Prompt-to-prompt: swap a word, add a phrase, re-weight a word, keep the rest of the picture.
+
+Paper: Prompt-to-Prompt Image Editing with Cross Attention Control (arXiv 2208.01626), algorithm 1
+and section 3.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inversion.denoiser import COND, Denoiser
+from inversion.registry import SettingError, setting
+from inversion.schedule import Step
+
+from .. import published
+from ..align import MODES, align
+from ..control import Call, ColumnEdit, Control, RowSwap, Site
+from ..gates import cross_gate, steps_of
+from ..method import EditContext, EditMethod, edits
+from ..words import WordNotFound
+
+
+class CrossEdit(Control):
+    """Replace, refine and re-weight in one: a linear change of the columns of the word maps.
+
+    Args:
+        matrix: [G, T, T] which source columns each target column takes.
+        taken: [G, T] in {0, 1} whether it takes any.
+        weights: [G, T] factor of each target column inside the window.
+        gate: [S or more, G, T] in {0, 1} the window.
+    """
+
+    label = "cross-attention"
+
+    def __init__(self, matrix: Tensor, taken: Tensor, weights: Tensor, gate: Tensor) -> None:
+        self.matrix, self.taken, self.weights, self.gate = matrix, taken, weights, gate
+        self._live = gate.flatten(1).any(1).tolist()
+
+    def begin(self, denoiser: Denoiser) -> None:
+        device = denoiser.cond.embeds.device
+        self._tables = [t.to(device) for t in (self.matrix, self.taken, self.weights, self.gate)]
+        self._made: tuple[int, list[tuple[Tensor, Tensor, bool]]] = (-1, [])
+
+    def watches(self, site: Site) -> bool:
+        return site.cross
+
+    def active(self, step: Step) -> bool:
+        return bool(self._live[step.index])
+
+    def reads_source(self, step: Step) -> bool:
+        return self.active(step)
+
+    def _at(self, index: int) -> list[tuple[Tensor, Tensor, bool]]:
+        """(taken [T, T], own [T], keeps own) of each target at a step."""
+        if self._made[0] != index:
+            matrix, taken, weights, gate = self._tables
+            made = []
+            for g in range(len(matrix)):
+                factor = weights[g] * gate[index, g]
+                own = factor * (1 - taken[g]) + (1 - gate[index, g])
+                made.append((matrix[g] * (taken[g] * factor), own, bool((own != 0).any())))
+            self._made = (index, made)
+        return self._made[1]
+
+    def columns(self, call: Call) -> list[ColumnEdit]:
+        source = call.layout.index(COND, 0)
+        if source is None:
+            raise RuntimeError("the source's row was left out of a step that reads it")
+        made = self._at(call.step.index)
+        return [
+            ColumnEdit(row, source, *made[branch - 1]) for row, branch in call.layout.targets(COND)
+        ]
+
+
+class SelfInject(Control):
+    """The targets attend to themselves as the source does: its queries and keys, their values.
+
+    Args:
+        window: first and last-plus-one step.
+        scale: only layers at this scale or coarser (latent side / map side).
+        max_pixels: if not 0: only layers of at most this many positions, whatever their scale.
+    """
+
+    label = "self-attention"
+
+    def __init__(self, window: tuple[int, int], scale: int, max_pixels: int = 0) -> None:
+        self.window, self.scale, self.max_pixels = window, scale, max_pixels
+
+    def watches(self, site: Site) -> bool:
+        return not site.cross and (bool(self.max_pixels) or site.scale >= self.scale)
+
+    def active(self, step: Step) -> bool:
+        return self.window[0] <= step.index < self.window[1]
+
+    def reads_source(self, step: Step) -> bool:
+        return self.active(step)
+
+    def rows(self, call: Call) -> RowSwap | None:
+        if self.max_pixels and call.size[0] * call.size[1] > self.max_pixels:
+            return None
+        source = call.layout.index(COND, 0)
+        if source is None:
+            raise RuntimeError("the source's row was left out of a step that reads it")
+        index = list(range(len(call.layout)))
+        for row, _ in call.layout.targets(COND):
+            index[row] = source
+        return RowSwap(q=index, k=index)
+
+
+@edits.register("p2p")
+class P2P(EditMethod):
+    """Prompt-to-prompt attention control."""
+
+    paper = "Prompt-to-Prompt, arXiv 2208.01626"
+
+    mode: str = setting(
+        "auto",
+        "auto: swapped words take the old word's maps, added words keep their own; refine: swapped "
+        "words keep their own too; none: no word is carried over but by weight",
+        choices=(*MODES, "none"),
+    )
+    cross_replace: float = setting(
+        0.8, "the source's word maps are used until this fraction of the walk", low=0, high=1
+    )
+    cross_start: float = setting(0.0, "and from this one on", low=0, high=1)
+    self_replace: float = setting(
+        0.4, "the source's self-attention is used until this fraction of the walk", low=0, high=1
+    )
+    self_start: float = setting(0.0, "and from this one on", low=0, high=1)
+    self_scale: int = setting(
+        2,
+        "self-attention layers at this scale or coarser (latent side / map side; 2 is 32x32 and "
+        "smaller for SD at 512; 1 is all)",
+        low=1,
+        high=64,
+    )
+    self_max_pixels: int = setting(
+        0, "if not 0: self-attention layers of at most so many positions instead", low=0
+    )
+    weights: tuple[tuple[str, float], ...] = setting((), "(word of the target, factor) pairs")
+    word_windows: tuple[tuple[str, float, float], ...] = setting(
+        (), "(word of the target, start, stop): a word's own cross window"
+    )
+    compat: bool = setting(
+        False, "the published code's word search, mappers and rounding, quirks included"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for low, high in (("cross_start", "cross_replace"), ("self_start", "self_replace")):
+            if getattr(self, low) > getattr(self, high):
+                raise SettingError(f"p2p: {low} is later than {high}: nothing would be injected")
+        for word, value in self.weights:
+            if not isinstance(value, float | int) or not -100 <= value <= 100:
+                raise SettingError(f"p2p: weight {word}={value!r}: give a number from -100 to 100")
+        for word, low_, high_ in self.word_windows:
+            if not 0 <= low_ <= high_ <= 1:
+                raise SettingError(f"p2p: window of {word!r}: fractions 0 <= start <= stop <= 1")
+
+    def at_strength(self, strength: float) -> P2P:
+        weights = tuple((w, 1 + strength * (v - 1)) for w, v in self.weights)
+        return dataclasses.replace(self, weights=weights)
+
+    def controls(self, context: EditContext) -> Sequence[Control]:
+        made: list[Control] = [self._cross(context)]
+        if self.compat:
+            window = published.self_window(context.steps, (self.self_start, self.self_replace))
+        else:
+            window = steps_of((self.self_start, self.self_replace), context.steps)
+        if window[1] > window[0]:
+            made.append(SelfInject(window, self.self_scale, self.self_max_pixels))
+        return made
+
+    def _cross(self, context: EditContext) -> CrossEdit:
+        tables = [
+            self._compat_maps(context, g) if self.compat else self._maps(context, g)
+            for g in range(len(context.targets))
+        ]
+        matrix, taken, weights = (torch.stack(column) for column in zip(*tables, strict=True))
+        window = (self.cross_start, self.cross_replace)
+        if self.compat:
+            windows = {"default_": window} | {w: (a, b) for w, a, b in self.word_windows}
+            gate = published.cross_window(context.steps, context.targets, windows)
+        else:
+            gate = cross_gate(context.steps, context.targets, window, self.word_windows)
+        return CrossEdit(matrix, taken, weights, gate)
+
+    def _maps(self, context: EditContext, g: int) -> tuple[Tensor, Tensor, Tensor]:
+        target = context.targets[g]
+        size = target.length
+        if self.mode == "none":
+            matrix, taken = torch.eye(size), torch.ones(size)
+        else:
+            found = align(context.source, target, self.mode)
+            matrix, taken = found.matrix, found.taken
+        weights = torch.ones(size)
+        missing, hits = None, 0
+        for word, value in self.weights:
+            try:
+                weights[list(target.find(word))] = value
+                hits += 1
+            except WordNotFound as e:
+                missing = e
+        if missing is not None and (hits == 0 or len(context.targets) == 1):
+            raise missing
+        return matrix, taken, weights
+
+    def _compat_maps(self, context: EditContext, g: int) -> tuple[Tensor, Tensor, Tensor]:
+        source, target = context.source, context.targets[g]
+        size = target.length
+        if self.mode == "none":
+            matrix, taken = torch.eye(size), torch.ones(size)
+        elif self.mode == "refine":
+            index, taken = published.refine_mapper(source, target)
+            matrix = published.mapper_matrix(index, taken)
+        else:
+            matrix, taken = published.replace_mapper(source, target), torch.ones(size)
+        return matrix, taken, published.equalizer(target, dict(self.weights))
