@@ -1,0 +1,99 @@
+"""Stages `vae` and `decoder`: the autoencoder, and its decoder trained on alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from p2p_real.tabletop.models import PICTURE, make_vae
+from p2p_real.tabletop.train.curves import save_sheet
+from p2p_real.tabletop.train.data import Scenes, held_out_images, signed, unsigned
+from p2p_real.tabletop.train.loop import Task, load_averaged
+from p2p_real.tabletop.train.settings import Settings
+
+CROP = 64
+
+
+class VaeTask(Task):
+    """Trains the autoencoder on crops and, at the end, on whole pictures.
+
+    The group norms must have seen whole pictures at last; crops are four times as cheap.
+    """
+
+    name = "vae"
+    lr = 3e-3
+    betas = (0.9, 0.95)
+    plain = ("conv_in", "conv_out", "quant")
+    flat = 0.0
+    average = 0.995
+    cropped = 0.7  # share of the stage
+
+    def __init__(self, settings: Settings, scenes: Scenes) -> None:
+        self.vae = make_vae(settings.widths)
+        self.scenes = scenes
+        self.held_out = signed(held_out_images(settings)[:48]).to(settings.device)
+        super().__init__(settings, {"vae": self.vae})
+        self.vae.to(memory_format=torch.channels_last)
+
+    def batch(self, rng: torch.Generator, progress: float) -> tuple[Tensor, ...]:
+        """Draws pictures in [-1, 1]: half a batch of crops, or an eighth of whole pictures."""
+        crops = progress < self.cropped
+        count = max(self.settings.workers, self.settings.batch // (2 if crops else 8))
+        x = signed(self.scenes.images(self.scenes.draw(rng, count)))  # [B, 3, H, W]
+        if crops:
+            corners = torch.randint(PICTURE - CROP + 1, (count, 2), generator=rng).tolist()
+            x = torch.stack(
+                [p[:, i : i + CROP, j : j + CROP] for p, (i, j) in zip(x, corners, strict=True)]
+            )
+        side = x.shape[-1] // 8
+        return x, torch.randn(count, 4, side, side, generator=rng)
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Gives how far pictures come back, in value and in gradient, plus a light KL."""
+        x, noise = batch
+        mean, logvar = self.vae.quant_conv(self.vae.encoder(_last(x))).float().chunk(2, 1)
+        logvar = logvar.clamp(-20, 10)
+        z = mean + noise * (0.5 * logvar).exp()
+        d = self.vae.decoder(self.vae.post_quant_conv(z)).float() - x
+        kl = 0.5 * (mean.pow(2) + logvar.exp() - 1 - logvar).mean()
+        edges = _steepness(d) + _steepness(avg_pool2d(d, 2))
+        return d.abs().mean() + 4 * d.pow(2).mean() + 0.5 * edges + 5e-4 * kl
+
+    def measure(self) -> dict[str, float]:
+        """Gives the mean PSNR of whole held-out pictures, in dB."""
+        error = (self._back() - self.held_out).div(2).pow(2).mean((1, 2, 3))
+        return {"psnr": float(-10 * error.log10().mean())}
+
+    def samples(self, folder: Path) -> None:
+        """Writes eight held-out pictures over what comes back of them."""
+        both = torch.cat([self.held_out[:8], self._back()[:8]])
+        save_sheet(folder / f"{self.name}.png", unsigned(both))
+
+    def _back(self) -> Tensor:
+        means = [self.vae.encode(x).latent_dist.mean for x in self.held_out.split(8)]
+        return torch.cat([self.vae.decode(z).sample for z in means]).clamp(-1, 1)
+
+
+class DecoderTask(VaeTask):
+    """Trains the decoder on; latents, UNet and scale stay valid because the encoder is frozen."""
+
+    name = "decoder"
+    lr = 1.5e-3
+    cropped = 0.0
+
+    def __init__(self, settings: Settings, scenes: Scenes) -> None:
+        super().__init__(settings, scenes)
+        load_averaged(settings.out, "vae", {"vae": self.vae})
+        self.vae.encoder.requires_grad_(False)
+        self.vae.quant_conv.requires_grad_(False)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _steepness(d: Tensor) -> Any:
+    across = (d[..., 1:] - d[..., :-1]).abs().mean()
+    return across + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
