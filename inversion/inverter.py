@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Guide
 from .registry import Registry, check_settings
 from .sampling import Progress, Replay, quiet
 from .schedule import Schedule
@@ -76,6 +76,10 @@ class Inverter:
             progress: called as the work goes on.
         """
         raise TypeError(f"{type(self).__name__} is abstract: it does not say how to invert")
+
+    def guide(self, guide: Guide) -> Guide:
+        """The guidance of the way back (default: as asked)."""
+        return guide
 
     def replay(self, trajectory: Tensor, tape: dict[str, Tensor]) -> Replay:
         """How one photo's recording is played back (default: plainly)."""

@@ -47,6 +47,7 @@ class Inversion:
         model_hash: hash of the model's weights.
         photo: ``sha256`` of the pixels, ``name``, ``size`` and ``fit`` (its place on the grid).
         extra: figures of the run (seconds, UNet rows, PSNR) and library versions.
+        picture: [H, W, 3] uint8, the photo as it was put on the grid.
     """
 
     trajectory: Tensor
@@ -60,6 +61,7 @@ class Inversion:
     model_hash: str = ""
     photo: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    picture: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -88,7 +90,7 @@ class Inversion:
         data = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("trajectory", "tape", "schedule")
+            if f.name not in ("trajectory", "tape", "schedule", "picture")
         }
         data["schedule"] = {
             "timesteps": list(self.schedule.timesteps),
@@ -106,6 +108,8 @@ class Inversion:
         """
         path = Path(path)
         tensors = {f"tape/{k}": v for k, v in self.tape.items()} | {"trajectory": self.trajectory}
+        if self.picture is not None:
+            tensors["picture"] = self.picture
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         header = self.header()
         header["tensors_sha256"] = _digest(tensors)
@@ -198,6 +202,10 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
         raise wrong("schedule", "cannot be read") from None
     if not whole or schedule.prediction not in PREDICTIONS:
         raise wrong("schedule", "does not fit together")
+    digest = _digest(tensors)
+    picture = tensors.pop("picture", None)
+    if picture is not None and (picture.ndim != 3 or picture.dtype != torch.uint8):
+        raise wrong("picture", "is not [H, W, 3] of bytes")
     path_tensor = tensors.pop("trajectory", None)
     if path_tensor is None or path_tensor.ndim != 4 or len(path_tensor) != len(schedule) + 1:
         raise wrong("trajectory", f"is not [{len(schedule) + 1}, C, h, w]")
@@ -205,10 +213,9 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
     for name, value in tape.items():
         if len(value) != len(schedule):
             raise wrong(name, f"has {len(value)} rows for {len(schedule)} steps")
-    whole_set = {f"tape/{k}": v for k, v in tape.items()} | {"trajectory": path_tensor}
-    if _digest(whole_set) != header["tensors_sha256"]:
+    if digest != header["tensors_sha256"]:
         raise wrong("tensors_sha256", "does not match the tensors (the file was changed)")
-    if not all(torch.isfinite(v).all() for v in whole_set.values()):
+    if not all(torch.isfinite(v).all() for v in (path_tensor, *tape.values())):
         raise wrong("trajectory", "or the tape holds values that are not finite")
     try:
         inverters.create(header["method"], **header["settings"])
@@ -218,5 +225,6 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
         trajectory=path_tensor,
         tape=tape,
         schedule=schedule,
+        picture=picture,
         **{f: header[f] for f in _TYPES if f not in ("schedule", "tensors_sha256")},
     )

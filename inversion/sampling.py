@@ -72,6 +72,25 @@ class Replay:
         return mix(est, step.clean)
 
 
+class FromNoise(Replay):
+    """No record: a picture from noise.
+
+    Args:
+        noise: [1, C, h, w] at the noisiest level.
+        steps: number of sampling steps.
+    """
+
+    def __init__(self, noise: Tensor, steps: int) -> None:
+        super().__init__(noise)
+        self.steps = steps
+
+    def level(self) -> int:
+        return self.steps
+
+    def start(self, branches: int) -> Tensor:
+        return self.trajectory.expand(branches, *self.trajectory.shape[1:]).clone()
+
+
 class Intervention:
     """What an edit may do to a walk: all that the loop knows of edits."""
 

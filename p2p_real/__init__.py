@@ -13,7 +13,7 @@ _LAZY = {
     "Inversion": "inversion",
     "load_backbone": "p2p_real.backbones",
 }
-__all__ = ["EditResult", "Editor", "Inversion", "load_backbone"]  # noqa: F822 - given lazily
+__all__ = ["EditResult", "Editor", "Inversion", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:

@@ -148,7 +148,7 @@ class NullText(Inverter):
                 out = answer(text)
                 est = both_ends(guide(out, cond, step), x, step.noisy, denoiser.prediction)
                 loss = torch.nn.functional.mse_loss(mix(est, step.clean), goal)
-            losses[j] = float(loss)
+            losses[j] = loss.detach()
             if not self.compat and losses[j] < stop:
                 return text.detach(), out.detach()
             text.grad = torch.autograd.grad(loss, text)[0]

@@ -1,0 +1,445 @@
+"""The front door: open, caption, invert, edit, reconstruct, generate.
+
+Two verbs for two costs: ``invert`` is expensive and returns data, ``edit`` is cheap and takes it.
+The editor keeps models and nothing about photos, so photos interleave.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from captioning import Captioner, load_captioner
+from edit import EditContext
+from inversion import ClassifierFree, Inversion, inverters
+from inversion.registry import SettingError
+from inversion.sampling import FromNoise, Progress, quiet
+
+from . import defaults
+from .backbones import load_backbone
+from .backbones.base import Backbone
+from .cache import InversionCache
+from .fitting import Fit, fit_photo
+from .images import Photo, open_photo
+from .inverting import Job, decode, invert_together, pixel_size, replay_of, walk_back
+from .prompts import EditWords, PromptError, Prompts
+from .result import EditResult
+from .steering import EditControl
+from .walking import Walk, draw, run_edit
+
+logger = logging.getLogger(__name__)
+
+PhotoLike = str | Path | Image.Image | np.ndarray | Photo
+
+
+class Editor:
+    """Models, ready to edit photos.
+
+    Args:
+        backbone: the network.
+        captioner: name of the captioner ("blip"), a folder or hub id of a BLIP, or a Captioner.
+        cache: where inversions are kept; None keeps none.
+        progress: called through all long work; raise ``inversion.Cancelled`` in it to stop.
+
+    Example:
+        >>> editor = Editor.load("tabletop")                             # doctest: +SKIP
+        >>> inversion = editor.invert("cup.png")                         # doctest: +SKIP
+        >>> editor.edit(inversion, swap={"red": "blue"}).image           # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        captioner: str | Captioner = "blip",
+        cache: InversionCache | None = None,
+        progress: Progress = quiet,
+    ) -> None:
+        self.backbone, self.cache, self.progress = backbone, cache, progress
+        self._captioner = captioner
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = "tabletop",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        captioner: str | Captioner = "blip",
+        offload: str | None = None,
+        lora: str | None = None,
+        cache: bool | str | Path = True,
+        progress: Progress = quiet,
+    ) -> Editor:
+        """An editor of a model's name.
+
+        Args:
+            model: ``tabletop``, ``sd1.5``, ``sd2.1``, ``sdxl``, a hub id, a folder, a file.
+            device: ``auto``, ``cpu``, ``cuda``, ``mps`` ...
+            dtype: ``auto``, ``float32``, ``float16``, ``bfloat16``.
+            captioner: who describes photos that come without a prompt.
+            offload: ``model`` keeps only the module in use on the accelerator.
+            lora: a LoRA to fuse.
+            cache: keep inversions (True, False, or a folder).
+
+        Raises:
+            ModelError: the model cannot be had; says what works.
+        """
+        backbone = load_backbone(model, device=device, dtype=dtype, lora=lora, offload=offload)
+        kept = None
+        if cache:
+            kept = InversionCache(None if cache is True else cache)
+        return cls(backbone, captioner=captioner, cache=kept, progress=progress)
+
+    # Photo and words --------------------------------------------------------------------------
+
+    def open(self, photo: PhotoLike) -> Photo:
+        """A photo from a path, a PIL image or an array; upright, RGB, any size from 8 px.
+
+        Raises:
+            PhotoError: says what is wrong with the file.
+        """
+        return photo if isinstance(photo, Photo) else open_photo(photo)
+
+    def captioner(self) -> Captioner:
+        """The captioner, loaded when first needed."""
+        if isinstance(self._captioner, str):
+            name, checkpoint = self._captioner, defaults.captioner_checkpoint(self.backbone.name)
+            if name != "blip" and ("/" in name or Path(name).exists()):
+                name, checkpoint = "blip", name
+            device = str(self.backbone.device)
+            self._captioner = load_captioner(name, checkpoint, device=device)
+        return self._captioner
+
+    def caption(self, photo: PhotoLike | Sequence[PhotoLike], prefix: str = "") -> Any:
+        """What a photo shows, in words; a list of photos gives a list."""
+        photos, many = self._photos(photo)
+        texts = self.captioner().caption([p.image for p in photos], prefix)
+        return texts if many else texts[0]
+
+    def _photos(self, photo: Any) -> tuple[list[Photo], bool]:
+        many = isinstance(photo, list | tuple)
+        return [self.open(p) for p in (photo if many else [photo])], many
+
+    # Inversion --------------------------------------------------------------------------------
+
+    def invert(
+        self,
+        photo: PhotoLike | Sequence[PhotoLike],
+        prompt: str | Sequence[str] | None = None,
+        *,
+        method: str | None = None,
+        steps: int = defaults.STEPS,
+        guidance_scale: float | None = None,
+        negative_prompt: str = "",
+        fit: str = "resize",
+        seed: int = 0,
+        verify: bool = True,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Any:
+        """The latents that regenerate a photo: made once, edited many times.
+
+        Args:
+            photo: one photo, or a list (then a list comes back).
+            prompt: what it shows; None asks the captioner.
+            method: an inversion method (see ``p2p-real methods``); None is the default.
+            steps: sampling steps, 1 to 1000.
+            guidance_scale: the guidance the edits will use; None is the model's own.
+            negative_prompt: text of the unconditional half, where the method leaves it free.
+            fit: how the photo is put on the model's grid: resize, crop or pad.
+            seed: of every random draw.
+            verify: walk back once and measure the reconstruction.
+            progress: instead of the editor's own.
+            **settings: of the method.
+
+        Returns:
+            Inversion, or a list of them.
+
+        Raises:
+            PhotoError, PromptError, UnknownMethod, SettingError, PromptTooLong: one line each.
+        """
+        method = method or defaults.METHOD
+        inverter = inverters.create(method, **settings)
+        guidance = defaults.guidance(self.backbone, guidance_scale)
+        defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
+        if negative_prompt and inverter.owns_uncond:
+            raise SettingError(
+                f"{method} decides the unconditional text itself, so --negative-prompt would have "
+                "no effect: use --method direct or ddim"
+            )
+        photos, many = self._photos(photo)
+        prompts = self._prompts(photos, prompt)
+        schedule = self.backbone.schedule(steps)
+        made_with = {
+            "method": method,
+            "settings": inverters.settings(inverter),
+            "model": self.backbone.name,
+            "model_hash": self.backbone.weights_hash,
+            "dtype": str(self.backbone.dtype),
+            "guidance_scale": guidance,
+            "negative_prompt": negative_prompt,
+            "timesteps": schedule.timesteps,
+            "seed": seed,
+        }
+        jobs = [Job(p, t, *self._fit(p, fit)) for p, t in zip(photos, prompts, strict=True)]
+        found = [self._cached(job, made_with, verify) for job in jobs]
+        sizes = {job.fitted.size for job, have in zip(jobs, found, strict=True) if have is None}
+        for size in sorted(sizes):
+            todo = [i for i, j in enumerate(jobs) if found[i] is None and j.fitted.size == size]
+            made = invert_together(
+                self.backbone,
+                [jobs[i] for i in todo],
+                inverter,
+                schedule,
+                made_with,
+                verify=verify,
+                progress=progress or self.progress,
+            )
+            for i, inversion in zip(todo, made, strict=True):
+                found[i] = inversion
+                if self.cache is not None:
+                    self.cache.put(jobs[i].key(made_with), inversion)
+        return found if many else found[0]
+
+    def _fit(self, photo: Photo, mode: str) -> tuple[Image.Image, Fit]:
+        backbone = self.backbone
+        multiple, native = backbone.multiple, backbone.native_size
+        return fit_photo(photo.image, multiple=multiple, native=native, mode=mode)
+
+    def _prompts(self, photos: Sequence[Photo], prompt: Any) -> list[str]:
+        if prompt is None:
+            return list(self.caption(list(photos)))
+        prompts = [prompt] * len(photos) if isinstance(prompt, str) else list(prompt)
+        if len(prompts) != len(photos):
+            raise PromptError(f"{len(photos)} photos need as many prompts, got {len(prompts)}")
+        if not all(p.strip() for p in prompts):
+            raise PromptError("the prompt is empty: say what the photo shows, or leave it out")
+        for p in prompts:
+            self.backbone.tokens(p).check_length()
+        return prompts
+
+    def _cached(self, job: Job, made_with: dict[str, Any], verify: bool) -> Inversion | None:
+        if self.cache is None:
+            return None
+        found = self.cache.get(job.key(made_with))
+        if found is None or (verify and "reconstruction_psnr" not in found.extra):
+            return None
+        defaults.warn_if_foreign(self.backbone, job.photo.name, found.extra["ceiling_psnr"])
+        return dataclasses.replace(
+            found,
+            extra={**found.extra, "from_cache": True},
+            photo={**found.photo, "name": job.photo.name},
+        )
+
+    def reconstruct(self, inversion: Inversion) -> Image.Image:
+        """The photo as the model regenerates it (of a crop: the part that the model saw)."""
+        inversion.check_model(self.backbone.name, self.backbone.weights_hash)
+        latents = walk_back(self.backbone, inversion, self.progress)
+        fit = Fit.from_json(inversion.photo["fit"])
+        picture = decode(self.backbone, latents)[0]
+        return fit.undo(picture) if fit.is_whole else picture
+
+    # Editing ----------------------------------------------------------------------------------
+
+    def edit(
+        self,
+        inversion: Inversion | PhotoLike,
+        target: str | None = None,
+        *,
+        swap: Mapping[str, str] | None = None,
+        add: str | Sequence[str] = (),
+        remove: str | Sequence[str] = (),
+        weight: Mapping[str, float] | None = None,
+        style: str | None = None,
+        source: str | None = None,
+        method: str | None = None,
+        steps: int = defaults.STEPS,
+        method_options: Mapping[str, Any] | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str = "",
+        seed: int = 0,
+        fit: str = "resize",
+        progress: Progress | None = None,
+        **control: Any,
+    ) -> EditResult:
+        """Edit a photo by its words.
+
+        Args:
+            inversion: what :meth:`invert` gave, or a photo (then it is inverted first).
+            target: the whole new prompt; or, instead,
+            swap: old -> new words; ``add``: phrases; ``remove``: words; ``style``: a phrase.
+            weight: word -> factor of its attention (also beside ``target``).
+            source: what the photo shows (default: its caption).
+            method, steps, method_options, negative_prompt, seed, fit: of the inversion, if one is
+                made here.
+            guidance_scale: default: what the inversion was made for.
+            **control: how the edit acts, see :class:`p2p_real.steering.EditControl`.
+
+        Returns:
+            EditResult with ``image``, ``reconstruction``, ``mask`` and ``report``.
+
+        Raises:
+            NothingActed: the edit changed nothing.
+        """
+        words = EditWords(target, dict(swap or {}), _list(add), _list(remove), weight or {}, style)
+        how = EditControl(**control)
+        photo: Photo | None = None
+        if not isinstance(inversion, Inversion):
+            photo = self.open(inversion)
+            if source is None:
+                words.check()
+                source = str(self.caption(photo))
+            prompts = words.apply(source)
+            w, h = self._fit(photo, fit)[1].fitted
+            factor = self.backbone.vae_scale_factor
+            # words and settings are checked before the long work
+            self._plan(prompts, how, steps, (h // factor, w // factor), self._fit(photo, fit)[1])
+            inversion = self.invert(
+                photo,
+                source,
+                method=method,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                negative_prompt=negative_prompt,
+                seed=seed,
+                fit=fit,
+                verify=False,
+                progress=progress,
+                **dict(method_options or {}),
+            )
+            assert isinstance(inversion, Inversion)
+        elif source is not None and source != inversion.prompt:
+            raise PromptError(
+                f"this inversion was made for the prompt {inversion.prompt!r}, not {source!r}: "
+                "invert the photo again with that prompt"
+            )
+        inversion.check_model(self.backbone.name, self.backbone.weights_hash)
+        prompts = words.apply(inversion.prompt)
+        return self._edit(inversion, prompts, how, guidance_scale, photo, progress)
+
+    def _plan(
+        self,
+        prompts: Prompts,
+        how: EditControl,
+        steps: int,
+        latent_size: tuple[int, int],
+        fit: Fit | None,
+    ) -> Any:
+        tokens = self.backbone.tokens
+        targets = (tokens(prompts.target),)
+        context = EditContext(tokens(prompts.source), targets, steps, latent_size)
+        preset = defaults.preset(self.backbone.name)
+        return how.plan(context, prompts, preset=preset, fit=fit)
+
+    def _edit(
+        self,
+        inversion: Inversion,
+        prompts: Prompts,
+        how: EditControl,
+        guidance_scale: float | None,
+        photo: Photo | None,
+        progress: Progress | None,
+    ) -> EditResult:
+        guidance = inversion.guidance_scale if guidance_scale is None else guidance_scale
+        defaults.check_numbers(guidance_scale=guidance)
+        if inversion.method == "null-text" and guidance != inversion.guidance_scale:
+            logger.warning(
+                "null-text was fitted at guidance %g; at %g the reconstruction is off",
+                inversion.guidance_scale,
+                guidance,
+            )
+        fit = Fit.from_json(inversion.photo["fit"])
+        h, w = inversion.trajectory.shape[-2:]
+        plan = self._plan(prompts, how, inversion.steps, (h, w), fit)
+        walk = Walk(
+            replay=lambda: replay_of(self.backbone, inversion),
+            schedule=inversion.schedule,
+            size=pixel_size(self.backbone, inversion),
+            guide=inversion.inverter.guide(ClassifierFree(guidance)),
+            negative_prompt=inversion.extra.get("negative_prompt", ""),
+        )
+        progress = progress or self.progress
+        outcome = run_edit(self.backbone, walk, prompts, plan, how, progress)
+        picture = inversion.picture
+        fitted = None if picture is None else Image.fromarray(picture.numpy())
+        extra = inversion.extra
+        report = {
+            "photo": inversion.photo["name"],
+            "method": inversion.method,
+            "method_settings": inversion.settings,
+            "guidance_scale": guidance,
+            "seed": extra.get("seed", 0),
+            "ceiling_psnr": extra.get("ceiling_psnr"),
+            "inversion_seconds": extra.get("seconds"),
+            "inversion_from_cache": bool(extra.get("from_cache")),
+        }
+        return outcome.finish(
+            fitted=fitted, fit=fit, photo=photo, paste_back=how.paste_back, report=report
+        )
+
+    def generate(
+        self,
+        prompt: str,
+        target: str | None = None,
+        *,
+        swap: Mapping[str, str] | None = None,
+        add: str | Sequence[str] = (),
+        remove: str | Sequence[str] = (),
+        weight: Mapping[str, float] | None = None,
+        style: str | None = None,
+        steps: int = defaults.STEPS,
+        guidance_scale: float | None = None,
+        negative_prompt: str = "",
+        seed: int = 0,
+        size: tuple[int, int] | None = None,
+        progress: Progress | None = None,
+        **control: Any,
+    ) -> EditResult:
+        """A picture from a seed and, if an edit is asked for, the same picture edited.
+
+        Args:
+            prompt: what to draw.
+            size: (width, height) in pixels, multiples of the model's grid; default: its own.
+            target, swap, add, remove, weight, style, **control: the edit, as in :meth:`edit`.
+
+        Returns:
+            EditResult; without an edit, ``image`` is the picture itself.
+        """
+        backbone, progress = self.backbone, progress or self.progress
+        words = EditWords(target, dict(swap or {}), _list(add), _list(remove), weight or {}, style)
+        how = EditControl(**control)
+        guidance = defaults.guidance(backbone, guidance_scale)
+        defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
+        if not prompt.strip():
+            raise PromptError("the prompt is empty: say what to draw")
+        backbone.tokens(prompt).check_length()
+        width, height = size or (backbone.native_size, backbone.native_size)
+        generator = torch.Generator().manual_seed(seed)
+        noise = backbone.noise((height, width), generator).to(backbone.device)
+        walk = Walk(
+            replay=lambda: FromNoise(noise, steps),
+            schedule=backbone.schedule(steps),
+            size=(height, width),
+            guide=ClassifierFree(guidance),
+            negative_prompt=negative_prompt,
+        )
+        report = {"guidance_scale": guidance, "seed": seed}
+        if not words.any():
+            return draw(backbone, walk, prompt, progress).finish(report=report)
+        prompts = words.apply(prompt)
+        latent_size = (noise.shape[-2], noise.shape[-1])
+        plan = self._plan(prompts, how, steps, latent_size, None)
+        outcome = run_edit(backbone, walk, prompts, plan, how, progress)
+        return outcome.finish(report=report, paste_back=how.paste_back)
+
+
+def _list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)

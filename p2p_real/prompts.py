@@ -1,0 +1,95 @@
+"""What the user wants to say, made into a source prompt and a target prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from captioning import rewrite
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used, or an edit that changes nothing."""
+
+
+@dataclass(frozen=True)
+class EditWords:
+    """An edit in words; give ``target`` or any of the others, or both weights and a target.
+
+    Args:
+        target: the whole new prompt.
+        swap: old word or phrase -> new one.
+        add: phrases to add at the end.
+        remove: words or phrases to take out.
+        weight: word of the new prompt -> factor of its attention.
+        style: a phrase that the picture becomes ("a watercolor painting").
+    """
+
+    target: str | None = None
+    swap: Mapping[str, str] = field(default_factory=dict)
+    add: Sequence[str] = ()
+    remove: Sequence[str] = ()
+    weight: Mapping[str, float] = field(default_factory=dict)
+    style: str | None = None
+
+    def any(self) -> bool:
+        """Whether anything is asked for."""
+        rewrites = self.swap or self.add or self.remove or self.weight or self.style
+        return bool(self.target is not None or rewrites)
+
+    def check(self) -> None:
+        """Refuse an empty request, before any photo is looked at."""
+        if not self.any():
+            raise PromptError(
+                "no edit asked for: give --target, --swap, --add, --remove, --weight or --style"
+            )
+
+    def apply(self, source: str) -> Prompts:
+        """The prompts of this edit.
+
+        Raises:
+            PromptError: nothing asked for, an empty prompt, or a target equal to the source with
+                nothing else to change.
+            WordNotInPrompt: a word to swap or remove is not there.
+        """
+        if not source.strip():
+            raise PromptError("the source prompt is empty: describe the photo with --source")
+        self.check()
+        if self.target is not None and (self.swap or self.add or self.remove or self.style):
+            raise PromptError(
+                "--target says the whole new prompt: it cannot be combined with --swap, --add, "
+                "--remove or --style"
+            )
+        text, changed = source, []
+        if self.target is not None:
+            text = self.target.strip()
+            if not text:
+                raise PromptError("the target prompt is empty: say what the picture should show")
+        else:
+            if self.swap:
+                done = rewrite.swap(text, self.swap)
+                text, changed = done.target, [*changed, *done.changed]
+            for word in self.remove:
+                done = rewrite.remove(text, word)
+                text, changed = done.target, [*changed, *done.changed]
+            for phrase in self.add:
+                done = rewrite.add(text, phrase)
+                text, changed = done.target, [*changed, *done.changed]
+            if self.style:
+                text = rewrite.style(text, self.style).target
+        if text == source and not self.weight:
+            raise PromptError(
+                f"the target prompt equals the source prompt ({source!r}): there is nothing to "
+                "edit; change a word or give --weight word=2"
+            )
+        return Prompts(source, text, tuple(changed), dict(self.weight))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Source and target prompt, the (old, new) words changed, and the weights of words."""
+
+    source: str
+    target: str
+    changed: tuple[tuple[str, str], ...] = ()
+    weight: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,110 @@
+"""What an edit gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from .fitting import Fit
+from .images import Photo, psnr
+from .pictures import strip
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """An edited picture and how it came about.
+
+    Args:
+        image: the edit, of the photo's own size.
+        reconstruction: the photo as the model regenerates it beside the edit, same size.
+        source: the photo as the model saw it (for generated pictures: the picture itself).
+        mask: where the picture could change, or None (everywhere).
+        report: what acted, figures, settings, versions; plain data.
+        latents: [2, C, h, w] clean latents of reconstruction and edit.
+    """
+
+    image: Image.Image
+    reconstruction: Image.Image
+    source: Image.Image
+    mask: Image.Image | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+    latents: Tensor | None = None
+
+    def strip(self) -> Image.Image:
+        """Photo, reconstruction, edit (and mask) side by side, words below."""
+        report = self.report
+        pictures = [self.source, self.reconstruction, self.image]
+        labels = [f"photo: {report.get('source', '')}", "reconstruction", report.get("target", "")]
+        if report.get("reconstruction_psnr") is not None:
+            labels[1] += f" ({report['reconstruction_psnr']:.1f} dB)"
+        if self.mask is not None:
+            pictures.append(self.mask.convert("RGB"))
+            labels.append(f"may change: {self.report['mask_coverage']:.0%}")
+        return strip(pictures, labels)
+
+
+@dataclass
+class Outcome:
+    """What a walk gave, before it is put back on the photo.
+
+    Args:
+        pictures: decoded rows: source and edit, or one drawn picture.
+        latents: their latents.
+        mask: [h, w] at latent size, or None.
+        report: figures of the walk.
+    """
+
+    pictures: list[Image.Image]
+    latents: Tensor
+    mask: Tensor | None
+    report: dict[str, Any]
+
+    def finish(
+        self,
+        *,
+        report: dict[str, Any],
+        fitted: Image.Image | None = None,
+        fit: Fit | None = None,
+        photo: Photo | None = None,
+        paste_back: bool = False,
+    ) -> EditResult:
+        """Undo the fit, paste back, measure."""
+        source_row, edit_row = self.pictures[0], self.pictures[-1]
+        figures = {**report, **self.report}
+        reference = source_row if fitted is None else fitted
+        if fitted is not None:
+            figures["reconstruction_psnr"] = psnr(source_row, fitted)
+        original = photo.image if photo is not None else None
+        mask = None
+        if self.mask is not None:
+            shown = Image.fromarray((self.mask.numpy() * 255).astype(np.uint8))
+            mask = shown.resize(reference.size, Image.Resampling.NEAREST)
+
+        def undo(picture: Image.Image) -> Image.Image:
+            if fit is None:
+                return picture
+            if original is not None or fit.is_whole:
+                return fit.undo(picture, original)
+            return picture
+
+        edited, back = undo(edit_row), undo(source_row)
+        shown_source = original or undo(reference)
+        if mask is not None and fit is not None and fit.is_whole:
+            mask = fit.undo(mask.convert("RGB")).convert("L")
+        if paste_back and mask is not None:
+            inside = np.asarray(mask.resize(edited.size))[..., None] > 127
+            edited = Image.fromarray(np.where(inside, np.array(edited), np.array(shown_source)))
+        if photo is not None:
+            edited = photo.finish(edited)
+        return EditResult(
+            image=edited,
+            reconstruction=back,
+            source=shown_source,
+            mask=mask,
+            report=figures,
+            latents=self.latents,
+        )

@@ -1,0 +1,188 @@
+"""How an edit acts: the options of an edit made into a plan of controls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from edit import BlendWords, EditContext, FixedMask, Plan, edits, make_plan
+from edit.method import EditMethod
+
+from .defaults import OptionError
+from .fitting import Fit
+from .images import open_photo
+from .prompts import Prompts
+
+WordWindows = Mapping[str, float | tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class EditControl:
+    """How an edit acts.
+
+    Args:
+        edit: edit methods, acting together ("p2p", "plain").
+        cross_replace: until which fraction of the walk the source's word maps are used; a mapping
+            gives words of the target their own end or (start, end), ``default_`` the others.
+        self_replace: until which fraction the source's self-attention is used.
+        local: keep the picture outside these words: a word, words, or {source word: target word}.
+        subtract: words whose place is taken out of that mask.
+        local_threshold: share of the map's maximum that counts as inside.
+        local_start: first fraction of the walk without local blend.
+        mask: a picture file or image, white where the picture may change.
+        strength: 0 changes nothing, 1 is the whole edit.
+        paste_back: give the photo's own pixels outside the mask.
+        explicit: make every attention map (slow reference).
+        edit_options: settings of the edit methods by name ("self_scale": 1).
+    """
+
+    edit: Sequence[str] = ("p2p",)
+    cross_replace: float | WordWindows | None = None
+    self_replace: float | None = None
+    local: str | Sequence[str] | Mapping[str, str] | None = None
+    subtract: str | Sequence[str] = ()
+    local_threshold: float = 0.3
+    local_start: float = 0.2
+    mask: str | Path | Image.Image | None = None
+    strength: float = 1.0
+    paste_back: bool = False
+    explicit: bool = False
+    edit_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.edit, str):
+            object.__setattr__(self, "edit", (self.edit,))
+        for name in ("strength", "local_threshold", "local_start"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} {value}: give a number from 0 to 1")
+        if self.subtract and not self.local:
+            raise OptionError("--subtract takes words out of a local blend: give --local too")
+        if self.paste_back and not (self.local or self.mask):
+            raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
+
+    def methods(self, prompts: Prompts, preset: Mapping[str, Any]) -> list[EditMethod]:
+        """The edit methods with their settings.
+
+        Raises:
+            UnknownMethod, SettingError: names what there is.
+        """
+        made = []
+        for name in self.edit:
+            settings = dict(preset.get(name, {}))
+            if name == "p2p":
+                settings |= self._p2p(prompts)
+            elif self.cross_replace is not None or self.self_replace is not None:
+                if "p2p" not in self.edit:
+                    raise OptionError(
+                        f"--cross-replace and --self-replace belong to p2p, not to {name!r}"
+                    )
+            known = {f.name for f in dataclasses.fields(edits[name])}  # type: ignore[arg-type]
+            mine = {k: v for k, v in self.edit_options.items() if k.replace("-", "_") in known}
+            made.append(edits.create(name, **(settings | mine)).at_strength(self.strength))
+        self._check_options()
+        if "p2p" not in self.edit and prompts.weight:
+            raise OptionError("--weight belongs to p2p: add --edit p2p")
+        return made
+
+    def _check_options(self) -> None:
+        known = {f.name for n in self.edit for f in dataclasses.fields(edits[n])}  # type: ignore[arg-type]
+        for key in self.edit_options:
+            if key.replace("-", "_") not in known:
+                raise OptionError(
+                    f"--edit-option {key}: {', '.join(self.edit)} has no such setting; there are: "
+                    f"{', '.join(sorted(known)) or 'none'}"
+                )
+
+    def _p2p(self, prompts: Prompts) -> dict[str, Any]:
+        settings: dict[str, Any] = {"weights": tuple(prompts.weight.items())}
+        cross = self.cross_replace
+        if isinstance(cross, Mapping):
+            windows = dict(cross)
+            default = windows.pop("default_", None)
+            settings["word_windows"] = tuple(
+                (word, *(v if isinstance(v, tuple) else (0.0, float(v))))
+                for word, v in windows.items()
+            )
+            cross = default if isinstance(default, float | int) else None
+        if cross is not None:
+            settings["cross_replace"] = float(cross)
+        if self.self_replace is not None:
+            settings["self_replace"] = float(self.self_replace)
+        return settings
+
+    def plan(
+        self,
+        context: EditContext,
+        prompts: Prompts,
+        *,
+        preset: Mapping[str, Any],
+        fit: Fit | None = None,
+    ) -> Plan:
+        """All controls of this edit; raises what is wrong with words and settings."""
+        methods = self.methods(prompts, preset)
+        extra = []
+        if self.mask is not None:
+            extra.append(FixedMask(latent_mask(self.mask, context.latent_size, fit)))
+        return make_plan(context, methods, blend=self._blend(preset), extra=extra)
+
+    def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
+        if not self.local:
+            return None
+        less = [self.subtract] if isinstance(self.subtract, str) else self.subtract
+        return BlendWords(
+            words=_pairs(self.local),
+            subtract=tuple((w,) for w in less),
+            threshold=(self.local_threshold, self.local_threshold),
+            start=self.local_start,
+            scales=tuple(preset.get("blend_scales", ())),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """These options as plain data."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["edit"] = list(self.edit)
+        if isinstance(self.mask, Image.Image):
+            data["mask"] = "given image"
+        elif self.mask is not None:
+            data["mask"] = str(self.mask)
+        return data
+
+
+def _pairs(local: str | Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    if isinstance(local, Mapping):
+        return tuple(local.items())
+    return tuple((w,) for w in ([local] if isinstance(local, str) else local))
+
+
+def latent_mask(mask: str | Path | Image.Image, size: tuple[int, int], fit: Fit | None) -> Tensor:
+    """A picture (white = may change) as [1, 1, h, w] in {0, 1}: any latent cell it touches.
+
+    Args:
+        mask: of the photo's size, or of the size the model sees.
+        size: (h, w) of the latents.
+        fit: how the photo was put on the model's grid.
+
+    Raises:
+        PhotoError: the file cannot be read.
+        OptionError: another size than the photo's.
+    """
+    image = open_photo(mask).image.convert("L")
+    if fit is not None and image.size != fit.fitted:
+        if image.size != fit.original:
+            raise OptionError(
+                f"--mask is {image.width} x {image.height}, the photo {fit.original[0]} x "
+                f"{fit.original[1]}: give a mask of the photo's size"
+            )
+        image = fit.apply(image)
+    pixels = torch.from_numpy(np.array(image)).float()[None, None] / 255
+    return (torch.nn.functional.adaptive_max_pool2d(pixels, size) > 0.5).float()

@@ -1,0 +1,122 @@
+"""One controlled walk: source and target rows together, decoded and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edit import ControlStack, NothingActed, Plan
+from inversion import Denoiser, Replay, Schedule, TextCond, sample
+from inversion.denoiser import Guide
+from inversion.sampling import Progress
+
+from .backbones.base import Backbone
+from .inverting import decode, guarded
+from .measure import Meter, versions
+from .prompts import Prompts
+from .result import Outcome
+from .steering import EditControl
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a walk starts and how it goes.
+
+    Args:
+        replay: makes a fresh replay (called again if the walk must be repeated).
+        schedule: the steps.
+        size: (H, W) of the picture.
+        guide: how the halves mix.
+        negative_prompt: text of the unconditional half.
+    """
+
+    replay: Callable[[], Replay]
+    schedule: Schedule
+    size: tuple[int, int]
+    guide: Guide
+    negative_prompt: str = ""
+
+    def denoiser(self, backbone: Backbone, cond: TextCond) -> Denoiser:
+        """The network under this walk's guidance."""
+        empty = backbone.empty_text(self.size, self.negative_prompt)
+        return Denoiser(backbone, cond, empty, self.guide, backbone.prediction)
+
+
+def draw(backbone: Backbone, walk: Walk, prompt: str, progress: Progress) -> Outcome:
+    """A picture of a prompt, uncontrolled."""
+    denoiser = walk.denoiser(backbone, backbone.encode_text([prompt], walk.size))
+    with Meter(backbone.device) as meter:
+        latents = guarded(
+            backbone,
+            lambda: sample(
+                denoiser, walk.replay(), walk.schedule, progress=progress, stage="drawing"
+            ),
+        )
+        pictures = decode(backbone, latents)
+    report = {"model": backbone.name, "source": prompt, "target": prompt}
+    return Outcome(pictures, latents, None, report | _cost(walk, denoiser, meter))
+
+
+def run_edit(
+    backbone: Backbone,
+    walk: Walk,
+    prompts: Prompts,
+    plan: Plan,
+    how: EditControl,
+    progress: Progress,
+) -> Outcome:
+    """The edit of a prompt beside its source.
+
+    Raises:
+        NothingActed: a control never acted, or source and target came out equal.
+    """
+    cond = backbone.encode_text([prompts.source, prompts.target], walk.size)
+    if how.strength != 1:
+        source, target = cond.rows([0]), cond.rows([1])
+        cond = TextCond.cat([source, source.lerp(target, how.strength)])
+    denoiser = walk.denoiser(backbone, cond)
+    stack = ControlStack(plan.controls, explicit=how.explicit)
+
+    def go() -> Tensor:
+        replay = walk.replay()
+        return sample(denoiser, replay, walk.schedule, [stack], progress=progress, stage="editing")
+
+    with Meter(backbone.device) as meter:
+        latents = guarded(backbone, go)
+        pictures = decode(backbone, latents)
+    acted = stack.report()
+    change = float((latents[1] - latents[0]).abs().max())
+    if change == 0 and how.strength > 0:
+        raise NothingActed(
+            "the edit changed nothing: source and target came out equal; raise --strength or "
+            "--guidance, or shorten --cross-replace and --self-replace"
+        )
+    masks = [m for c in plan.controls if (m := getattr(c, "mask", None)) is not None]
+    mask = torch.stack([m[-1, 0].float().cpu() for m in masks]).amin(0) if masks else None
+    coverage = None if mask is None else round(float(mask.mean()), 4)
+    report = {
+        "model": backbone.name,
+        "source": prompts.source,
+        "target": prompts.target,
+        "controls": acted,
+        "layers_hooked": {row["control"]: row["layers_hooked"] for row in acted},
+        "steps_injected": {row["control"]: row["steps_injected"] for row in acted},
+        "token_alignment": plan.table()[0],
+        "mask_coverage": coverage,
+        "max_latent_change": {"reconstruction": change, "uninjected": None},
+        "settings": how.settings(),
+    }
+    return Outcome(pictures, latents, mask, report | _cost(walk, denoiser, meter))
+
+
+def _cost(walk: Walk, denoiser: Denoiser, meter: Meter) -> dict[str, object]:
+    return {
+        "steps": len(walk.schedule),
+        "seconds": meter.seconds,
+        "unet_rows": denoiser.rows_seen,
+        "peak_memory_bytes": meter.peak_memory_bytes,
+        "versions": versions(),
+    }
