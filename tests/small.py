@@ -23,8 +23,12 @@ from transformers import (
     CLIPTokenizerFast,
 )
 
-WORDS = """a an the of on in at and with photo painting sketch cat dog horse bird cup mat table grass
-snow red green blue black white big small fluffy sitting running two""".split()
+WORDS = [
+    "a", "an", "the", "of", "on", "in", "at", "and",
+    "with", "photo", "painting", "sketch", "cat", "dog", "horse", "bird",
+    "cup", "mat", "table", "grass", "snow", "red", "green", "blue",
+    "black", "white", "big", "small", "fluffy", "sitting", "running", "two",
+]  # fmt: skip
 
 
 def small_tokenizer(*, pad: str = "<|endoftext|>") -> Any:

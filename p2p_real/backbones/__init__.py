@@ -36,7 +36,8 @@ def load_backbone(
         dtype: ``auto`` (float16 on cuda and xpu, float32 elsewhere), ``float32``, ``float16`` or
             ``bfloat16``.
         lora: a LoRA file, folder or hub id, fused into the weights.
-        config: for a single file, a folder with the configuration (and tokenizer) of its model.
+        config: for a single file, a folder with the configuration (and tokenizer) of its model, or
+            the name of a shipped one: ``sd1``, ``sd2-v``, ``sd2-base``, ``sdxl``.
         offload: ``model`` keeps only the module in use on the device; None or ``none`` keeps all.
         variant: which files of a folder to read (``fp16``, ``ema``, ...); default: the plain ones,
             or fp16 where there are no others.

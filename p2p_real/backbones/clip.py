@@ -6,7 +6,7 @@ import gzip
 import importlib.resources
 from typing import Any
 
-from transformers import CLIPTokenizerFast
+from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

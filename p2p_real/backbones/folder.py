@@ -13,7 +13,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
+from transformers import (  # type: ignore[attr-defined]
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from .base import vae_dtype

@@ -144,16 +144,22 @@ def _fuse_lora(backbone: Backbone, lora: str | Path) -> None:
     where, more = str(lora), {}
     if path.is_file():
         where, more = str(path.parent), {"weight_name": path.name}
+    before = backbone.weights_hash
+    del backbone.weights_hash  # of the weights as they were
     pipe: Any = backbone.pipeline()
     try:
         pipe.load_lora_weights(where, use_safetensors=True, **more)
         pipe.fuse_lora()
         pipe.unload_lora_weights()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(
-            f"the LoRA {str(lora)!r} does not fit {backbone.name!r}: {line}"
+            f"the LoRA {str(lora)!r} cannot be used with {backbone.name!r}: {line}"
         ) from error
     for module in backbone.modules:
         module.requires_grad_(False).eval()
+    if backbone.weights_hash == before:
+        raise ModelError(
+            f"the LoRA {str(lora)!r} changed no weight of {backbone.name!r}: is it for another?"
+        )
     logger.info("fused the LoRA %s", lora)

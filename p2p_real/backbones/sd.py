@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from inversion.denoiser import TextCond
 from .base import Backbone
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
 
 class StableDiffusion(Backbone):
@@ -30,11 +30,11 @@ class StableDiffusion(Backbone):
         embeds = encoder(ids, attention_mask=mask if masked else None)[0]
         return TextCond(embeds.float())
 
-    def pipeline(self) -> StableDiffusionPipeline:
+    def pipeline(self) -> DiffusionPipeline:
         """See :meth:`Backbone.pipeline`."""
         from diffusers import StableDiffusionPipeline
 
-        pipe = StableDiffusionPipeline(
+        pipe: Any = StableDiffusionPipeline(
             vae=self.vae,
             text_encoder=self.text_encoders[0],
             tokenizer=self.tokenizers[0],

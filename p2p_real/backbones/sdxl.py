@@ -14,7 +14,7 @@ from .base import Backbone
 from .names import ModelError
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
+    from diffusers import DiffusionPipeline
 
 
 class StableDiffusionXL(Backbone):
@@ -86,11 +86,11 @@ class StableDiffusionXL(Backbone):
             "time_ids": cond.time_ids.to(self.device, torch.float32),
         }
 
-    def pipeline(self) -> StableDiffusionXLPipeline:
+    def pipeline(self) -> DiffusionPipeline:
         """See :meth:`Backbone.pipeline`."""
         from diffusers import StableDiffusionXLPipeline
 
-        pipe = StableDiffusionXLPipeline(
+        pipe: Any = StableDiffusionXLPipeline(
             vae=self.vae,
             text_encoder=self.text_encoders[0],
             text_encoder_2=self.text_encoders[1],

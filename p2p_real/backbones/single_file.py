@@ -43,8 +43,8 @@ def read_file(path: Path, dtype: torch.dtype, config: Path | None = None) -> Par
         path: the file.
         dtype: of the UNet and the text encoders.
         config: a diffusers folder of which only the small files are read, or the name of a shipped
-            configuration (``sd1``, ``sd2-v``, ``sd2-base``, ``sdxl``). Default: a folder beside
-            the file with its name, else what the file's keys tell.
+            configuration (``sd1``, ``sd2-v``, ``sd2-base``, ``sdxl``); it has the last word.
+            Default: a folder beside the file with its name, else what the file's keys tell.
 
     Raises:
         ModelError: one line on what the file is instead, or lacks.
@@ -57,7 +57,8 @@ def read_file(path: Path, dtype: torch.dtype, config: Path | None = None) -> Par
     xl = "XL" in check_folder(folder)
     if xl != (found.config == "sdxl"):
         raise ModelError(f"{path} is {found.config}, the configuration {folder} is of another kind")
-    scheduler = _scheduler(folder, found)
+    marks = found if config is None and folder == shipped(found.config) else None
+    scheduler = _scheduler(folder, marks)
     tokenizers = _tokenizers(folder, found.config)
     parts: Any = {"tokenizer": tokenizers[0], "scheduler": scheduler}
     if xl:
@@ -129,13 +130,7 @@ def detect(
         said = metadata.get(METADATA, "").lower()
         if said in ("epsilon", "eps"):
             return Found("sd2-base", None, marks[1])
-        if not v:
-            logger.warning(
-                "%s does not say what it predicts; taken as 2.1 (v-prediction, 768 pixels). For a "
-                "base model (512 pixels) give config='sd2-base'",
-                path,
-            )
-        return Found("sd2-v", "v_prediction", marks[1])
+        return Found("sd2-v", *marks)
     if _any(shapes, TEXT["sd1"]):
         return Found("sd1", *marks)
     raise ModelError(f"{path} has no text encoder: only full checkpoints are loaded")
@@ -161,7 +156,15 @@ def _config_folder(path: Path, config: Path | None, found: Found) -> Path:
             raise ModelError(f"no configuration folder {str(config)!r}: give one, or {CONFIGS}")
         return config
     beside = path.with_suffix("")
-    return beside if (beside / "model_index.json").is_file() else shipped(found.config)
+    if (beside / "model_index.json").is_file():
+        return beside
+    if found.config == "sd2-v" and found.prediction is None:
+        logger.warning(
+            "%s does not say what it predicts; taken as 2.1 (v-prediction, 768 pixels). For a base "
+            "model (512 pixels) give config='sd2-base'",
+            path,
+        )
+    return shipped(found.config)
 
 
 def shipped(name: str) -> Path:
@@ -169,13 +172,13 @@ def shipped(name: str) -> Path:
     return Path(str(importlib.resources.files("p2p_real.backbones"))) / "configs" / name
 
 
-def _scheduler(folder: Path, found: Found) -> DDIMScheduler:
-    """The configuration's scheduler, corrected by what the file says of its training."""
-    scheduler = read_scheduler(folder / "scheduler")
+def _scheduler(folder: Path, found: Found | None) -> DDIMScheduler:
+    """The configuration's scheduler; a shipped one is corrected by the file's marks of training."""
+    scheduler: Any = read_scheduler(folder / "scheduler")
     changes: dict[str, Any] = {}
-    if found.prediction and folder.parent.name == "configs":
+    if found and found.prediction:
         changes["prediction_type"] = found.prediction
-    if found.zero_snr:
+    if found and found.zero_snr:
         changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return DDIMScheduler.from_config(scheduler.config, **changes) if changes else scheduler
 
