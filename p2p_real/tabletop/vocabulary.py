@@ -30,7 +30,8 @@ _SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 def world_words() -> list[str]:
     """Lists every word a caption can hold, in alphabetical order."""
-    phrases = [*SHAPES, *COLORS, *MATERIALS, *LIGHTS, *GROUND_PHRASES.values(), "a and at"]
+    materials = MATERIALS[1:]  # plain is not said
+    phrases = [*SHAPES, *COLORS, *materials, *LIGHTS, *GROUND_PHRASES.values(), "a and at"]
     return sorted({word for phrase in phrases for word in phrase.split()})
 
 

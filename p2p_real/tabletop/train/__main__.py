@@ -3,9 +3,11 @@
 import argparse
 import json
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from transformers import BertTokenizer, CLIPTokenizer
 
 from p2p_real.tabletop.train.captioner import CaptionerTask
@@ -92,6 +94,7 @@ def run(settings: Settings, stages: Sequence[str] = STAGES) -> None:
     }
     for name, make in makers.items():
         if name in stages and not is_done(settings.out, name):
+            torch.manual_seed(zlib.crc32(name.encode()))  # of the weights a network starts with
             make()
 
 

@@ -39,6 +39,9 @@ def make_data(settings: Settings) -> None:
     if not (folder / "held_out.safetensors").exists():
         render_chunk(folder / "held_out.safetensors", held_out_records(settings.held_out))
     last = 0 if settings.scenes is None else -(-settings.scenes // settings.chunk)
+    if settings.scenes is not None and len(chunk_files(folder)) >= last:
+        write_json(done, {"chunks": last})
+        return
     command = [sys.executable, "-m", "p2p_real.tabletop.train.renderer", str(folder)]
     numbers = [str(number) for number in (settings.workers, settings.chunk, last)]
     work = [subprocess.Popen([*command, str(rank), *numbers]) for rank in range(settings.workers)]
@@ -53,7 +56,7 @@ def make_data(settings: Settings) -> None:
 
 def chunk_files(folder: Path) -> list[Path]:
     """Lists the files of a folder that hold a chunk each, from the first on, without a gap."""
-    files = []
+    files: list[Path] = []
     while (path := chunk_file(folder, len(files))).exists():
         files.append(path)
     return files
