@@ -6,7 +6,6 @@ takes it out again. What they are is read from their own configuration.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -21,14 +20,13 @@ from inversion.denoiser import TextCond
 from inversion.schedule import PREDICTIONS, Schedule
 
 from .names import ModelError
+from .placement import check_offload, vae_dtype
+from .weights import hash_weights
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 logger = logging.getLogger(__name__)
-
-OFFLOADS = ("none", "model")
-WHOLE, SAMPLED = 2**20, 65536  # elements of a tensor hashed: all up to WHOLE, else this many
 
 
 class Backbone:
@@ -131,6 +129,8 @@ class Backbone:
     def native_size(self) -> int:
         """The side in pixels that the model was made for."""
         side = self.unet.config.sample_size
+        if side is None:
+            return int(self.vae.config.sample_size)
         return int(max(side) if isinstance(side, (list, tuple)) else side) * self.vae_scale_factor
 
     @property
@@ -330,18 +330,8 @@ class Backbone:
 
     @cached_property
     def weights_hash(self) -> str:
-        """A hex digest of all weights, computed once.
-
-        Values count as float16, so float32 and float16 loads of a checkpoint agree; bfloat16 drops
-        bits that float16 keeps, and gives a digest of its own.
-        """
-        digest = hashlib.sha256()
-        for i, module in enumerate(self.modules):
-            for key, value in sorted(module.state_dict().items()):
-                name = key.removeprefix("text_model.")  # flat since transformers 5
-                digest.update(f"{i} {name} {list(value.shape)}\n".encode())
-                digest.update(_sample(value).cpu().numpy().tobytes())
-        return digest.hexdigest()
+        """A digest of all weights (see :func:`hash_weights`), computed once."""
+        return hash_weights(self.modules)
 
     def pipeline(self) -> DiffusionPipeline:
         """diffusers' own text-to-image pipeline on the same module objects.
@@ -353,36 +343,3 @@ class Backbone:
     def _own_scheduler(self) -> Any:
         """A copy of the scheduler, for those who change it."""
         return type(self.scheduler).from_config(self.scheduler.config)
-
-
-def check_offload(offload: str | None, device: torch.device) -> str:
-    """A valid offload setting.
-
-    Raises:
-        ValueError: an unknown setting, or one that the device cannot follow.
-    """
-    offload = offload or "none"
-    if offload not in OFFLOADS:
-        raise ValueError(f"unknown offload {offload!r}: use one of {list(OFFLOADS)}")
-    if offload != "none" and device.type == "cpu":
-        raise ValueError("offload needs an accelerator: on the cpu leave it out")
-    return offload
-
-
-def vae_dtype(config: Any, dtype: torch.dtype) -> torch.dtype:
-    """What the VAE computes in beside a UNet of ``dtype``.
-
-    float32 where float16 may overflow (``force_upcast``), and always beside bfloat16, whose eight
-    bits of mantissa would show in the picture.
-    """
-    upcast = getattr(config, "force_upcast", True) or dtype == torch.bfloat16
-    return torch.float32 if upcast else dtype
-
-
-def _sample(value: Tensor) -> Tensor:
-    """The elements of a tensor that are hashed, as float16."""
-    flat = value.detach().reshape(-1)
-    if flat.numel() > WHOLE:
-        index = torch.arange(SAMPLED, device=flat.device) * flat.numel() // SAMPLED
-        flat = flat[index]
-    return flat.to(torch.float16)

@@ -20,8 +20,8 @@ from transformers import (  # type: ignore[attr-defined]
 )
 from transformers.utils import logging as transformers_logging
 
-from .base import vae_dtype
 from .names import FAMILIES, PICKLES, ModelError, check_folder
+from .placement import vae_dtype
 
 CLASSES: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel,

@@ -7,18 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .base import Backbone, check_offload
+from .base import Backbone
 from .folder import Parts, read_folder
 from .names import ModelError, find_model, licence_of
+from .placement import check_offload, pick_device, pick_dtype
 from .sd import StableDiffusion
 from .sdxl import StableDiffusionXL
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "half": "float16"}
 
 
 def load(
@@ -77,49 +73,6 @@ def make_backbone(parts: Parts, **kwargs: Any) -> Backbone:
     if parts.xl:
         return StableDiffusionXL(*modules, force_zeros=parts.force_zeros, **kwargs)
     return StableDiffusion(*modules, **kwargs)
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """``auto`` or a device by name.
-
-    Raises:
-        ModelError: the device is not there.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if str(device) == "auto":
-        return torch.device(next(name for name, here in there.items() if here))
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ModelError(f"unknown device {device!r}: use auto, {', '.join(there)}") from None
-    if not there.get(chosen.type, True):
-        usable = [name for name, here in there.items() if here]
-        raise ModelError(f"device {device!r} is not available here: use {' or '.join(usable)}")
-    return chosen
-
-
-def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """``auto`` or a dtype by name.
-
-    ``auto`` is float16 on cuda and xpu: an inversion needs its ten bits of mantissa more than
-    bfloat16's range. Elsewhere float32.
-
-    Raises:
-        ModelError: an unknown name.
-    """
-    if isinstance(dtype, torch.dtype):
-        dtype = str(dtype).removeprefix("torch.")
-    if dtype == "auto":
-        return torch.float16 if device.type in ("cuda", "xpu") else torch.float32
-    name = SHORT.get(dtype, dtype)
-    if name not in DTYPES:
-        raise ModelError(f"unknown dtype {dtype!r}: use auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 def _check_lora(lora: str | Path) -> None:

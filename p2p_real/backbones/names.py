@@ -80,8 +80,6 @@ def find_model(model: str | Path) -> Source:
         return Source("folder", path.resolve().name, path)
     if path.is_file():
         return Source("file", path.stem, _checked_file(path))
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) and not path.suffix:
-        return Source("hub", name)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) and not _looks_like_file(name):
         return Source("hub", name)
     if "/" in name or "\\" in name or _looks_like_file(name):

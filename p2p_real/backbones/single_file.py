@@ -14,10 +14,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from diffusers import StableDiffusionXLPipeline as XLPipeline
 from safetensors import safe_open
 
-from .base import vae_dtype
 from .clip import clip_tokenizer
 from .folder import Parts, check_safetensors, quiet_bars, read_scheduler, read_tokenizer
 from .names import FAMILIES, ModelError, check_folder
+from .placement import vae_dtype
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from edit.words import PromptTooLong
 from inversion.denoiser import TextCond
 from p2p_real.backbones import load_backbone
-from p2p_real.backbones.base import Backbone, check_offload
+from p2p_real.backbones.base import Backbone
+from p2p_real.backbones.placement import check_offload
 from tests.small import small_sd, small_sdxl
 
 KINDS = ("epsilon", "v-zero-snr", "sdxl")

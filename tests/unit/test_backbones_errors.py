@@ -16,7 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2p_real.backbones import ALIASES, ModelError, find_model, hub, load_backbone, loading
+from p2p_real.backbones import (
+    ALIASES,
+    ModelError,
+    find_model,
+    hub,
+    load_backbone,
+    loading,
+    placement,
+)
 from p2p_real.backbones.folder import choose_variant, variants
 from p2p_real.backbones.hub import wanted_files
 from p2p_real.backbones.names import LICENCES, MOVED, licence_of
@@ -234,9 +242,9 @@ def test_device_and_dtype() -> None:
     if not torch.cuda.is_available():
         assert "device 'cuda' is not available here" in refused("tabletop", device="cuda")
     assert "unknown dtype 'int8'" in refused("tabletop", dtype="int8")
-    assert loading.pick_dtype("auto", torch.device("cuda")) == torch.float16
-    assert loading.pick_dtype("auto", torch.device("mps")) == torch.float32
-    assert loading.pick_dtype("bf16", torch.device("cpu")) == torch.bfloat16
+    assert placement.pick_dtype("auto", torch.device("cuda")) == torch.float16
+    assert placement.pick_dtype("auto", torch.device("mps")) == torch.float32
+    assert placement.pick_dtype("bf16", torch.device("cpu")) == torch.bfloat16
 
 
 def test_the_licence_is_read_and_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
