@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,8 +182,12 @@ def psnr(a: Image.Image | np.ndarray, b: Image.Image | np.ndarray) -> float:
     first, second = _pixels(a), _pixels(b)
     if first.shape != second.shape:
         raise ValueError(f"PSNR needs pictures of one size, not {first.shape} and {second.shape}")
-    error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(255.0**2 / error))
+    one, two, squares = first.reshape(-1), second.reshape(-1), 0
+    for start in range(0, one.size, 1 << 22):  # in parts: 50 megapixels fit into memory
+        band = slice(start, start + (1 << 22))
+        difference = one[band].astype(np.int64) - two[band]
+        squares += int(np.dot(difference, difference))
+    return float("inf") if squares == 0 else 10 * math.log10(255**2 * one.size / squares)
 
 
 def _pixels(picture: Image.Image | np.ndarray) -> np.ndarray:
@@ -217,10 +222,12 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def _off_white(image: Image.Image, alpha: Image.Image) -> Image.Image:
     """The colours that, laid on white with this alpha, look like `image`; clamped to 0..255."""
-    seen = np.asarray(image, dtype=np.float32)  # [H, W, 3]
-    part = np.asarray(alpha, dtype=np.float32)[:, :, None] / 255.0
-    colour = np.where(part > 0, 255.0 - (255.0 - seen) / np.maximum(part, 1 / 255), seen)
-    return Image.fromarray(np.rint(colour.clip(0, 255)).astype(np.uint8))
+    pixels, parts = np.array(image), np.asarray(alpha)  # [H, W, 3], [H, W]
+    half = (parts > 0) & (parts < 255)
+    part = parts[half, None].astype(np.float32) / 255.0
+    colour = 255.0 - (255.0 - pixels[half]) / part
+    pixels[half] = np.rint(colour.clip(0, 255)).astype(np.uint8)
+    return Image.fromarray(pixels)
 
 
 def _is_rgb_profile(profile: object) -> bool:
