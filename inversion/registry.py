@@ -81,6 +81,8 @@ def read_value(text: Any, kind: Any) -> Any:
         return int(text)
     if isinstance(kind, float):
         return float(text)
+    if isinstance(kind, tuple):
+        raise ValueError(text)
     return text
 
 

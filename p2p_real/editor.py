@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captioning import Captioner, load_captioner
+from captioning import Captioner
 from edit import EditContext
 from inversion import ClassifierFree, Inversion, inverters
 from inversion.registry import SettingError
@@ -26,6 +26,7 @@ from . import defaults
 from .backbones import load_backbone
 from .backbones.base import Backbone
 from .cache import InversionCache
+from .captions import captioner_for
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
 from .inverting import Job, decode, invert_together, pixel_size, replay_of, walk_back
@@ -111,11 +112,8 @@ class Editor:
     def captioner(self) -> Captioner:
         """The captioner, loaded when first needed."""
         if isinstance(self._captioner, str):
-            name, checkpoint = self._captioner, defaults.captioner_checkpoint(self.backbone.name)
-            if name != "blip" and ("/" in name or Path(name).exists()):
-                name, checkpoint = "blip", name
             device = str(self.backbone.device)
-            self._captioner = load_captioner(name, checkpoint, device=device)
+            self._captioner = captioner_for(self._captioner, self.backbone.name, device)
         return self._captioner
 
     def caption(self, photo: PhotoLike | Sequence[PhotoLike], prefix: str = "") -> Any:

@@ -60,29 +60,25 @@ class EditWords:
                 "--target says the whole new prompt: it cannot be combined with --swap, --add, "
                 "--remove or --style"
             )
-        text, changed = source, []
         if self.target is not None:
-            text = self.target.strip()
+            text, changed = self.target.strip(), ()
             if not text:
                 raise PromptError("the target prompt is empty: say what the picture should show")
         else:
-            if self.swap:
-                done = rewrite.swap(text, self.swap)
-                text, changed = done.target, [*changed, *done.changed]
-            for word in self.remove:
-                done = rewrite.remove(text, word)
-                text, changed = done.target, [*changed, *done.changed]
-            for phrase in self.add:
-                done = rewrite.add(text, phrase)
-                text, changed = done.target, [*changed, *done.changed]
-            if self.style:
-                text = rewrite.style(text, self.style).target
+            done = rewrite.compose(
+                source,
+                swaps=self.swap,
+                removals=self.remove,
+                additions=self.add,
+                styles=[self.style] if self.style else [],
+            )
+            text, changed = done.target, done.changed
         if text == source and not self.weight:
             raise PromptError(
                 f"the target prompt equals the source prompt ({source!r}): there is nothing to "
                 "edit; change a word or give --weight word=2"
             )
-        return Prompts(source, text, tuple(changed), dict(self.weight))
+        return Prompts(source, text, changed, dict(self.weight))
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 from edit import BlendWords, EditContext, FixedMask, Plan, edits, make_plan
 from edit.method import EditMethod
 
-from .defaults import OptionError
 from .fitting import Fit
 from .images import open_photo
+from .numbers import OptionError
 from .prompts import Prompts
 
 WordWindows = Mapping[str, float | tuple[float, float]]
@@ -70,31 +70,12 @@ class EditControl:
         if self.paste_back and not (self.local or self.mask):
             raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
 
-    def methods(self, prompts: Prompts, preset: Mapping[str, Any]) -> list[EditMethod]:
-        """The edit methods with their settings.
+    def check_names(self) -> None:
+        """Refuse unknown edit methods and settings, before any weight is loaded.
 
         Raises:
-            UnknownMethod, SettingError: names what there is.
+            UnknownMethod, OptionError: names what there is.
         """
-        made = []
-        for name in self.edit:
-            settings = dict(preset.get(name, {}))
-            if name == "p2p":
-                settings |= self._p2p(prompts)
-            elif self.cross_replace is not None or self.self_replace is not None:
-                if "p2p" not in self.edit:
-                    raise OptionError(
-                        f"--cross-replace and --self-replace belong to p2p, not to {name!r}"
-                    )
-            known = {f.name for f in dataclasses.fields(edits[name])}  # type: ignore[arg-type]
-            mine = {k: v for k, v in self.edit_options.items() if k.replace("-", "_") in known}
-            made.append(edits.create(name, **(settings | mine)).at_strength(self.strength))
-        self._check_options()
-        if "p2p" not in self.edit and prompts.weight:
-            raise OptionError("--weight belongs to p2p: add --edit p2p")
-        return made
-
-    def _check_options(self) -> None:
         known = {f.name for n in self.edit for f in dataclasses.fields(edits[n])}  # type: ignore[arg-type]
         for key in self.edit_options:
             if key.replace("-", "_") not in known:
@@ -102,6 +83,35 @@ class EditControl:
                     f"--edit-option {key}: {', '.join(self.edit)} has no such setting; there are: "
                     f"{', '.join(sorted(known)) or 'none'}"
                 )
+        if "p2p" not in self.edit:
+            for name in ("cross_replace", "self_replace"):
+                if getattr(self, name) is not None:
+                    option = name.replace("_", "-")
+                    raise OptionError(f"--{option} belongs to p2p: add --edit p2p")
+        for name in self.edit:
+            self._create(name, {})
+
+    def _create(self, name: str, settings: Mapping[str, Any]) -> EditMethod:
+        known = {f.name for f in dataclasses.fields(edits[name])}  # type: ignore[arg-type]
+        mine = {k: v for k, v in self.edit_options.items() if k.replace("-", "_") in known}
+        return edits.create(name, **{**settings, **mine})
+
+    def methods(self, prompts: Prompts, preset: Mapping[str, Any]) -> list[EditMethod]:
+        """The edit methods with their settings.
+
+        Raises:
+            UnknownMethod, SettingError: names what there is.
+        """
+        self.check_names()
+        if "p2p" not in self.edit and prompts.weight:
+            raise OptionError("--weight belongs to p2p: add --edit p2p")
+        made = []
+        for name in self.edit:
+            settings = dict(preset.get(name, {}))
+            if name == "p2p":
+                settings |= self._p2p(prompts)
+            made.append(self._create(name, settings).at_strength(self.strength))
+        return made
 
     def _p2p(self, prompts: Prompts) -> dict[str, Any]:
         settings: dict[str, Any] = {"weights": tuple(prompts.weight.items())}

@@ -53,7 +53,7 @@ class NullText(Inverter):
     compat: bool = setting(
         False,
         "the published rule: the loss is tested after an update, so each timestep makes at least "
-        "one, and the rate falls by 1 %% of the first a step",
+        "one, and the rate falls by 1 % of the first a step",
     )
 
     def forwards(self, steps: int) -> str:

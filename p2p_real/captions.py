@@ -1,0 +1,28 @@
+"""Which captioner describes photos for which model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captioning import Captioner, load_captioner
+
+
+def captioner_for(name: str, model: str, device: str = "auto") -> Captioner:
+    """The captioner of a name; the embedded model brings its own BLIP.
+
+    Args:
+        name: a captioner's name ("blip"), or a folder or hub id of a BLIP checkpoint.
+        model: the model that will edit.
+        device: where it runs; ``auto`` lets it choose.
+
+    Raises:
+        UnknownCaptioner, CaptionerError: says what there is.
+    """
+    checkpoint = None
+    if name == "blip" and model == "tabletop":
+        from .tabletop import CAPTIONER
+
+        checkpoint = str(CAPTIONER)
+    elif "/" in name or Path(name).exists():
+        name, checkpoint = "blip", name
+    return load_captioner(name, checkpoint, None if device == "auto" else device)

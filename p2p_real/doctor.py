@@ -1,0 +1,163 @@
+"""What stands on this machine, and what a run would cost on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .cache import default_folder
+from .measure import resident_peak
+
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "tqdm",
+)
+EXTRAS = {
+    "gradio": "the page (pip install 'p2p-real[ui]')",
+    "peft": "--lora (pip install peft)",
+    "skimage": "metrics (pip install 'p2p-real[metrics]')",
+}
+
+
+def survey() -> dict[str, Any]:
+    """Versions, devices, cache and missing extras, as plain data."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    devices = [{"name": "cpu", "about": f"{os.cpu_count()} cores, {torch.get_num_threads()} used"}]
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        memory = torch.cuda.get_device_properties(i).total_memory
+        about = f"{torch.cuda.get_device_name(i)}, {memory / 2**30:.0f} GiB"
+        devices.append({"name": f"cuda:{i}", "about": about})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "about": "Apple GPU"})
+    folder = default_folder()
+    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return {
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        "versions": versions,
+        "devices": devices,
+        "memory_bytes": _memory(),
+        "missing": {n: why for n, why in EXTRAS.items() if importlib.util.find_spec(n) is None},
+        "cache": {
+            "folder": str(folder),
+            "inversions": len(files),
+            "bytes": sum(f.stat().st_size for f in files),
+        },
+    }
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def predict(
+    model: str | Path,
+    method: str,
+    steps: int,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str | None = None,
+) -> dict[str, Any]:
+    """Cost of inverting one photo at the model's own size and of one edit, measured small.
+
+    One UNet row is run forward (and backward, where the method needs gradients) and its time and
+    memory multiplied; null-text is predicted without early stop, so as the most it can take.
+
+    Returns:
+        seconds, rows and bytes, as plain data.
+    """
+    from inversion import inverters
+    from inversion.denoiser import TextCond
+
+    from .backbones import load_backbone
+
+    backbone = load_backbone(model, device=device, dtype=dtype, offload=offload)
+    inverter = inverters.create(method)
+    side = backbone.native_size
+    x = backbone.noise((side, side), torch.Generator().manual_seed(0)).to(backbone.device)
+    text = backbone.empty_text((side, side))
+    weights = sum(p.numel() * p.element_size() for m in backbone.modules for p in m.parameters())
+
+    def row(gradient: bool) -> float:
+        embeds = text.embeds.clone().requires_grad_(gradient)
+        begin = time.perf_counter()
+        with torch.set_grad_enabled(gradient):
+            out = backbone.predict(x, 500, TextCond(embeds, text.pooled, text.time_ids))
+        if gradient:
+            torch.autograd.grad(out.square().mean(), embeds)
+        if backbone.device.type == "cuda":
+            torch.cuda.synchronize(backbone.device)
+        return time.perf_counter() - begin
+
+    row(False)
+    forward = min(row(False) for _ in range(3))
+    both = min(row(True) for _ in range(2)) if inverter.needs_grad else 0.0
+    inner = getattr(inverter, "inner_steps", 0) * steps if inverter.needs_grad else 0
+    plain = 3 * steps if inverter.needs_grad else steps
+    peak = resident_peak()
+    if backbone.device.type == "cuda":
+        peak = int(torch.cuda.max_memory_allocated(backbone.device))
+    return {
+        "model": backbone.name,
+        "device": str(backbone.device),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "size": [side, side],
+        "method": method,
+        "steps": steps,
+        "seconds_a_row": forward,
+        "inversion_seconds_at_most": plain * forward + inner * both,
+        "edit_seconds": 4 * steps * forward,
+        "weights_bytes": weights,
+        "peak_memory_bytes": peak,
+    }
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The survey and the plan for people."""
+    lines = [f"python {report['python']} on {report['system']}"]
+    lines += [f"  {n:<13} {v or 'MISSING'}" for n, v in report["versions"].items()]
+    lines.append("devices")
+    lines += [f"  {d['name']:<13} {d['about']}" for d in report["devices"]]
+    if report["memory_bytes"]:
+        lines.append(f"  {'memory':<13} {report['memory_bytes'] / 2**30:.0f} GiB")
+    cache = report["cache"]
+    size = f"{cache['inversions']} inversions, {cache['bytes'] / 2**20:.0f} MiB"
+    lines.append(f"cache\n  {cache['folder']}: {size}")
+    if report["missing"]:
+        lines.append("not installed (only needed for)")
+        lines += [f"  {n:<13} {why}" for n, why in report["missing"].items()]
+    plan = report.get("plan")
+    if plan:
+        width, height = plan["size"]
+        lines.append(
+            f"plan: {plan['model']} at {width} x {height}, {plan['dtype']} on {plan['device']}, "
+            f"{plan['steps']} steps\n"
+            f"  invert by {plan['method']}: at most {plan['inversion_seconds_at_most']:.0f} s; "
+            f"an edit: about {plan['edit_seconds']:.0f} s\n"
+            f"  weights {plan['weights_bytes'] / 2**20:.0f} MiB, peak about "
+            f"{plan['peak_memory_bytes'] / 2**20:.0f} MiB"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""One verb, one file: its help text, its options, and what it does. Heavy imports stay inside."""

@@ -1,0 +1,90 @@
+"""Find the latents that regenerate a photo, and save them for many edits.
+
+Example:
+  p2p-real invert cat.jpg --model sd1.5 --out cat.inv.safetensors
+  p2p-real edit cat.inv.safetensors --model sd1.5 --swap cat=dog
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photo", metavar="PHOTO")
+    parser.add_argument(
+        "--out", metavar="X.inv.safetensors", help="default: NAME.inv.safetensors here"
+    )
+    parser.add_argument("--prompt", metavar="P", help="what the photo shows (default: its caption)")
+    options.add_inversion(parser)
+    options.add_sampling(parser)
+    options.add_model(parser)
+    options.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ..files import check_output_folder
+    from ..images import open_photo
+    from ..numbers import OptionError
+
+    options.check_sampling(args)
+    photo = open_photo(args.photo)
+    out = Path(args.out or f"{photo.name}.inv.safetensors")
+    if out.is_dir() or not out.name.endswith(".safetensors"):
+        raise OptionError(f"--out {out}: give a file name that ends in .inv.safetensors")
+    check_output_folder(out.parent)
+    settings = options.check_inversion(args)
+    with options.bars(args) as bars:
+        editor = options.load_editor(args, bars)
+        inversion = editor.invert(
+            photo,
+            args.prompt,
+            method=args.method,
+            steps=args.steps,
+            guidance_scale=args.guidance,
+            negative_prompt=args.negative_prompt,
+            fit=args.fit,
+            seed=args.seed,
+            **settings,
+        )
+    inversion.save(out)
+    figures = inversion.extra
+    if not args.json:
+        cached = " (from the cache)" if figures.get("from_cache") else ""
+        print(f"{out}: {inversion.method}, {inversion.steps} steps{cached}")
+        print(f"prompt          {inversion.prompt}")
+        print(
+            f"reconstruction  {figures['reconstruction_psnr']:.2f} dB of "
+            f"{figures['ceiling_psnr']:.2f} dB (the autoencoder's own round trip)"
+        )
+        print(
+            f"cost            {figures['seconds']:.1f} s, {figures['unet_forwards']} UNet rows "
+            f"forward, {figures['unet_backwards']} backward"
+        )
+        print(f"next            p2p-real edit {out} --model {args.model} --swap OLD=NEW")
+    return {
+        "file": str(out),
+        "prompt": inversion.prompt,
+        "method": inversion.method,
+        "settings": inversion.settings,
+        "steps": inversion.steps,
+        "guidance_scale": inversion.guidance_scale,
+        "model": inversion.model,
+        **{
+            k: figures.get(k)
+            for k in (
+                "reconstruction_psnr",
+                "ceiling_psnr",
+                "seconds",
+                "unet_forwards",
+                "unet_backwards",
+                "peak_memory_bytes",
+            )
+        },
+        "from_cache": bool(figures.get("from_cache")),
+        "versions": figures["versions"],
+    }
