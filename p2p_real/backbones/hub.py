@@ -26,7 +26,8 @@ def fetch(hub_id: str, dtype: torch.dtype, variant: str | None = None) -> Path:
         ModelError: no such model, no access to it, no network, or pickles only.
     """
     try:
-        names = HfApi().list_repo_files(hub_id)
+        # list_repo_files would retry for 20 seconds without a network
+        found = HfApi().model_info(hub_id, timeout=10).siblings or []
     except GatedRepoError:
         raise ModelError(
             f"{hub_id} asks you to accept its terms on the hub first, then: hf auth login"
@@ -37,7 +38,7 @@ def fetch(hub_id: str, dtype: torch.dtype, variant: str | None = None) -> Path:
         raise ModelError(f"the hub has no model {hub_id!r} (or it is private){hint}") from None
     except Exception:  # offline: many classes, by version of the hub's client
         return _cached(hub_id)
-    wanted = wanted_files(names, hub_id, dtype, variant)
+    wanted = wanted_files([f.rfilename for f in found], hub_id, dtype, variant)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except Exception as error:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -264,7 +265,7 @@ def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> Any:
         raise OSError("no route")
 
-    monkeypatch.setattr(hub.HfApi, "list_repo_files", offline)
+    monkeypatch.setattr(hub.HfApi, "model_info", offline)
     monkeypatch.setattr(hub, "snapshot_download", offline)
     said = refused("someone/something")
     assert "someone/something is not on this machine and the hub cannot be reached" in said
@@ -280,7 +281,8 @@ def test_a_fetched_model_is_a_folder(monkeypatch: pytest.MonkeyPatch, source: Pa
         return str(source)
 
     listed = [*names, f"{UNET}.bin", "v1-4.ckpt", "safety_checker/model.safetensors"]
-    monkeypatch.setattr(hub.HfApi, "list_repo_files", lambda *_: listed)
+    info = SimpleNamespace(siblings=[SimpleNamespace(rfilename=n) for n in listed])
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: info)
     monkeypatch.setattr(hub, "snapshot_download", fetched)
     backbone = load_backbone("someone/something", device="cpu")
     assert backbone.name == "someone/something"
@@ -337,3 +339,13 @@ def test_a_lora_is_fused_and_leaves_plain_modules(folder: Path, tmp_path: Path) 
         {f"unet.{key}.lora_A.weight": down, f"unet.{key}.lora_B.weight": torch.zeros_like(up)}, lora
     )
     assert "changed no weight" in refused(folder, lora=lora)
+
+
+def test_a_hub_id_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: Any, **__: Any) -> Any:
+        raise hub.RepositoryNotFoundError.__new__(hub.RepositoryNotFoundError)
+
+    monkeypatch.setattr(hub.HfApi, "model_info", absent)
+    said = refused("stabilityai/stable-diffusion-xl-base")
+    assert "has no model 'stabilityai/stable-diffusion-xl-base'" in said
+    assert "did you mean stabilityai/stable-diffusion-xl-base-1.0?" in said
