@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class BlipCaptioner:
         size = 1 if sample else _BATCH
         captions: list[str] = []
         for start in range(0, len(images), size):
-            with self._seeded(seed) if sample else torch.inference_mode():
+            with torch.inference_mode(), self._seeded(seed) if sample else nullcontext():
                 captions += self._generate(images[start : start + size], prompt, how)
         return captions
 
@@ -99,7 +99,6 @@ class BlipCaptioner:
             return None
         return self._tokenizer([" ".join(prefix.split())], return_tensors="pt")["input_ids"]
 
-    @torch.inference_mode()
     def _generate(
         self, images: Sequence[Image.Image], prompt: torch.Tensor | None, how: dict[str, Any]
     ) -> list[str]:
@@ -194,8 +193,9 @@ def _processor_class() -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar while weights of a few files are read."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

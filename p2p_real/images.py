@@ -222,11 +222,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def _off_white(image: Image.Image, alpha: Image.Image) -> Image.Image:
     """The colours that, laid on white with this alpha, look like `image`; clamped to 0..255."""
+    seen, part = np.arange(256.0), np.arange(256.0)[:, None] / 255
+    colour = 255 - (255 - seen) / np.maximum(part, 1 / 255)
+    colour[0] = seen  # what is not seen at all keeps any colour
+    table = np.rint(colour.clip(0, 255)).astype(np.uint8)  # [alpha, seen]
     pixels, parts = np.array(image), np.asarray(alpha)  # [H, W, 3], [H, W]
-    half = (parts > 0) & (parts < 255)
-    part = parts[half, None].astype(np.float32) / 255.0
-    colour = 255.0 - (255.0 - pixels[half]) / part
-    pixels[half] = np.rint(colour.clip(0, 255)).astype(np.uint8)
+    for top in range(0, len(pixels), 256):
+        band = slice(top, top + 256)
+        pixels[band] = table[parts[band, :, None], pixels[band]]
     return Image.fromarray(pixels)
 
 
