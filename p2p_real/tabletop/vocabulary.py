@@ -4,6 +4,8 @@ import json
 import random
 import string
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer, CLIPTokenizer
@@ -52,7 +54,12 @@ def make_clip_tokenizer(scenes: int = 20_000) -> CLIPTokenizer:
     symbols = [*alphabet, *(letter + "</w>" for letter in alphabet), *map("".join, merges)]
     symbols = list(dict.fromkeys(symbols))
     vocab = {symbol: i for i, symbol in enumerate([*symbols, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS)
+    lines = ["#version: 0.2", *map(" ".join, merges)]
+    # by way of files, which transformers 4 and 5 both read
+    with TemporaryDirectory() as name:
+        Path(name, "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n")
+        Path(name, "merges.txt").write_text("".join(f"{line}\n" for line in lines))
+        return CLIPTokenizer.from_pretrained(name, model_max_length=TOKENS)
 
 
 def make_bert_tokenizer() -> BertTokenizer:
@@ -61,12 +68,12 @@ def make_bert_tokenizer() -> BertTokenizer:
     words = sorted({*world_words(), "photo", "of"} - set(letters))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", DECODE, "[ENC]"]
     entries = [*special, *letters, *("##" + letter for letter in letters), *words]
-    # without the last argument decoding would leave [DEC] in the caption
-    return BertTokenizer(
-        vocab={entry: i for i, entry in enumerate(entries)},
-        model_max_length=48,
-        additional_special_tokens=[DECODE, "[ENC]"],
-    )
+    with TemporaryDirectory() as name:
+        Path(name, "vocab.txt").write_text("".join(f"{entry}\n" for entry in entries))
+        # without the last argument decoding would leave [DEC] in the caption
+        return BertTokenizer.from_pretrained(
+            name, model_max_length=48, additional_special_tokens=[DECODE, "[ENC]"]
+        )
 
 
 def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size=args.size,
         device=device,
         workers=args.workers or pick_workers(device),
+        renderers=args.renderers or os.cpu_count() or 1,
         precision=pick_precision(args.precision, device),
         save_every=args.save_every,
         log_every=args.log_every,
@@ -140,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=int, default=32, help="scenes in a step of the UNet")
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--workers", type=int, help="threads that share a batch; 2 on a CPU, 1 on a GPU")
+    add("--renderers", type=int, help="processes that render; one for each core")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of networks")
     add("--chunk", type=int, default=500, help="scenes in a data file")
     add("--held-out", type=int, default=128, help="scenes to measure on")

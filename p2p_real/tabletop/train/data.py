@@ -26,7 +26,7 @@ def held_out_records(count: int) -> list[Record]:
 
 
 def make_data(settings: Settings) -> None:
-    """Renders chunks of training scenes in as many processes as there are workers.
+    """Renders chunks of training scenes in processes of their own.
 
     Without a number of scenes it goes on until its share of the run's minutes is used up. A
     killed run loses the chunks it was at and no other.
@@ -43,8 +43,8 @@ def make_data(settings: Settings) -> None:
         write_json(done, {"chunks": last})
         return
     command = [sys.executable, "-m", "p2p_real.tabletop.train.renderer", str(folder)]
-    numbers = [str(number) for number in (settings.workers, settings.chunk, last)]
-    work = [subprocess.Popen([*command, str(rank), *numbers]) for rank in range(settings.workers)]
+    numbers = [str(number) for number in (settings.renderers, settings.chunk, last)]
+    work = [subprocess.Popen([*command, str(rank), *numbers]) for rank in range(settings.renderers)]
     try:
         _watch(settings, folder, work)
     finally:

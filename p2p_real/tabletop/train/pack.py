@@ -93,7 +93,9 @@ def _prefix(path: Path) -> None:
 
 
 def _write_vocabulary(folder: Path) -> None:
-    """Writes CLIP's vocabulary in the two files that transformers 4 reads."""
+    """Writes CLIP's vocabulary in the two files that transformers 4 reads and 5 leaves out."""
+    if (folder / "vocab.json").exists():
+        return
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False) + "\n")

@@ -34,7 +34,8 @@ class Settings:
         batch: Scenes in a step of the UNet; other stages take a share of it.
         size: `full`, or `tiny` for trying out the command.
         device: `cpu` or `cuda`.
-        workers: Threads that each take a part of a batch, and processes that render.
+        workers: Threads that each take a part of a batch.
+        renderers: Processes that render.
         precision: `float32`, `bfloat16` or `auto`, which takes what is faster here.
         save_every: Seconds between saved states.
         log_every: Seconds between measurements.
@@ -50,6 +51,7 @@ class Settings:
     size: str = "full"
     device: str = "cpu"
     workers: int = 2
+    renderers: int = 2
     precision: str = "float32"
     save_every: float = 60.0
     log_every: float = 120.0
