@@ -126,10 +126,10 @@ class _Run:
         self._one_thread()
         logged = saved = self.seconds
         with self.pool, self._bar() as bar:
+            begun = time.monotonic() - self.seconds
             while self._progress() < 1:
-                start = time.monotonic()
                 self._advance()
-                self.seconds += time.monotonic() - start
+                self.seconds = time.monotonic() - begun
                 self._show(bar)
                 if self.seconds - logged > self.settings.log_every:
                     self._measure()
