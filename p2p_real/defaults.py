@@ -30,11 +30,13 @@ def preset(model: str) -> dict[str, Any]:
     return tabletop_preset() if model == "tabletop" else {}
 
 
-def guidance(backbone: Backbone, asked: float | None) -> float:
-    """The guidance_scale asked for, else the model's own, else 7.5."""
+def guidance(backbone: Backbone, asked: float | None, method: str | None = None) -> float:
+    """The guidance_scale asked for, else the model's own (for an inversion), else 7.5."""
     if asked is not None:
         return float(asked)
-    return float(preset(backbone.name).get("guidance_scale", GUIDANCE))
+    own = preset(backbone.name)
+    by_method = own.get("guidance_by_method", {})
+    return float(by_method.get(method, own.get("guidance_scale", GUIDANCE)))
 
 
 def warn_if_foreign(backbone: Backbone, name: str, ceiling_psnr: float) -> None:

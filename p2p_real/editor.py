@@ -166,7 +166,7 @@ class Editor:
         """
         method = method or defaults.METHOD
         inverter = inverters.create(method, **settings)
-        guidance = defaults.guidance(self.backbone, guidance_scale)
+        guidance = defaults.guidance(self.backbone, guidance_scale, method)
         defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
         if negative_prompt and inverter.owns_uncond:
             raise SettingError(

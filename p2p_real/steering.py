@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from edit import BlendWords, EditContext, FixedMask, Plan, edits, make_plan
+from edit.align import align
+from edit.kinds import changes_light
 from edit.method import EditMethod
 
 from .fitting import Fit
@@ -21,6 +24,9 @@ from .images import open_photo
 from .numbers import OptionError
 from .prompts import Prompts
 
+logger = logging.getLogger(__name__)
+
+LIGHT_WINDOW = 0.2  # measured on truth pairs of tabletop: 0.8/0.4 leaves most light edits undone
 WordWindows = Mapping[str, float | tuple[float, float]]
 
 
@@ -32,7 +38,8 @@ class EditControl:
         edit: edit methods, acting together ("p2p", "plain").
         cross_replace: until which fraction of the walk the source's word maps are used; a mapping
             gives words of the target their own end or (start, end), ``default_`` the others.
-        self_replace: until which fraction the source's self-attention is used.
+        self_replace: until which fraction the source's self-attention is used. Where neither is
+            given, 0.8 and 0.4; 0.2 and 0.2 for an edit of light, weather or season.
         local: keep the picture outside these words: a word, words, or {source word: target word}.
         subtract: words whose place is taken out of that mask.
         local_threshold: share of the map's maximum that counts as inside.
@@ -139,11 +146,29 @@ class EditControl:
         fit: Fit | None = None,
     ) -> Plan:
         """All controls of this edit; raises what is wrong with words and settings."""
-        methods = self.methods(prompts, preset)
+        methods = self.methods(prompts, self._windows(context, preset))
         extra = []
         if self.mask is not None:
             extra.append(FixedMask(latent_mask(self.mask, context.latent_size, fit)))
         return make_plan(context, methods, blend=self._blend(preset), extra=extra)
+
+    def _windows(self, context: EditContext, preset: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The preset, with short windows for an edit of the light that asks for none itself."""
+        asked = {self.cross_replace is not None, self.self_replace is not None}
+        named = {"cross_replace", "self_replace"} & {k.replace("-", "_") for k in self.edit_options}
+        if True in asked or named or "p2p" not in self.edit:
+            return preset
+        context.source.check_length()
+        pairs = [p for t in context.targets for p in align(context.source, t).pairs]
+        if not changes_light(pairs):
+            return preset
+        logger.info(
+            "the light changes: the photo's attention is held for %d %% of the steps only "
+            "(--cross-replace and --self-replace decide otherwise)",
+            round(100 * LIGHT_WINDOW),
+        )
+        short = {"cross_replace": LIGHT_WINDOW, "self_replace": LIGHT_WINDOW}
+        return {**preset, "p2p": {**preset.get("p2p", {}), **short}}
 
     def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
         if not self.local:

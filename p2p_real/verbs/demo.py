@@ -3,8 +3,8 @@
 Example:
   p2p-real demo --out demo
 
-A photo is captioned by BLIP, inverted by null-text inversion, and edited by prompt-to-prompt three
-ways: a word swapped, a word re-weighted, and a word swapped with local blend.
+A photo is captioned by BLIP, inverted by null-text inversion, and edited by prompt-to-prompt four
+ways: a word swapped, a word re-weighted, a word swapped with local blend, a phrase swapped.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 from . import options
 
 PHOTO = "red_ball.png"
-GUIDANCE = 2.0
+GUIDANCE = 1.5
 EDITS: dict[str, dict[str, Any]] = {
     "swap": {"swap": {"red": "blue"}},
-    "reweight": {"weight": {"red": -2.0}},
-    "local": {"swap": {"ball": "cube"}, "local": {"ball": "cube"}},
+    "reweight": {"weight": {"red": 3.0}},
+    "local": {"swap": {"ball": "cone"}, "local": {"ball": "cone"}},
+    "background": {"swap": {"wooden table": "checkered cloth"}},
 }
 
 

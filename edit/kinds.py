@@ -1,0 +1,35 @@
+"""What kind of change an edit is, where that decides how long the source's attention should hold.
+
+Light, time of day, weather and season belong to no object: every place of the picture must change
+a little, from the first steps on. Held maps and held self-attention forbid just that, so such edits
+want short windows; edits of objects want long ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+LIGHT_WORDS = frozenset(
+    """
+    light dark bright dim noon midday morning afternoon evening dusk dawn twilight night nighttime
+    midnight day daytime daylight sunlight moonlight candlelight sunrise sunset sunny overcast
+    cloudy foggy misty hazy rainy stormy snowy rain fog mist haze storm thunderstorm snowfall blizzard
+    spring summer autumn fall winter golden-hour blue-hour lit backlit neon
+    """.split()  # noqa: SIM905 - a list of fifty quoted words cannot be read
+)
+
+
+def changes_light(pairs: Iterable[tuple[str, str, str]]) -> bool:
+    """Whether a swapped, added or dropped word is one of light, weather or season.
+
+    Args:
+        pairs: (source words, target words, kind) as :func:`edit.align.align` gives them.
+    """
+    words = {
+        word
+        for source, target, kind in pairs
+        if kind != "same"
+        for word in re.findall(r"[\w-]+", f"{source} {target}".lower())
+    }
+    return not words.isdisjoint(LIGHT_WORDS)
