@@ -14,8 +14,8 @@ LIGHT_WORDS = frozenset(
     """
     light dark bright dim noon midday morning afternoon evening dusk dawn twilight night nighttime
     midnight day daytime daylight sunlight moonlight candlelight sunrise sunset sunny overcast
-    cloudy foggy misty hazy rainy stormy snowy rain fog mist haze storm thunderstorm snowfall blizzard
-    spring summer autumn fall winter golden-hour blue-hour lit backlit neon
+    cloudy foggy misty hazy rainy stormy snowy rain fog mist haze storm thunderstorm snowfall
+    blizzard spring summer autumn fall winter golden-hour blue-hour lit backlit neon
     """.split()  # noqa: SIM905 - a list of fifty quoted words cannot be read
 )
 

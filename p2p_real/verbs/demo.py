@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name, result in results.items():
         pictures.append(result.image)
         what = EDITS[name].get("swap") or EDITS[name].get("weight")
-        said = ", ".join(f"{k} = {v}" for k, v in what.items())
+        said = ", ".join(_said(k, v) for k, v in what.items())
         labels.append(f"{name}: {said}")
     settings = {"command": {"verb": "demo", "options": {"steps": args.steps}}, "caption": caption}
     save_png(strip(pictures, labels), folder / "strip.png", settings)
@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
+def _said(key: str, value: str | float) -> str:
+    return f"{key} -> {value}" if isinstance(value, str) else f"{key} x {value:g}"
+
+
 def _say(report: dict[str, Any], results: dict[str, Any], folder: Path) -> None:
     from .output import steps_text
 
@@ -93,14 +97,14 @@ def _say(report: dict[str, Any], results: dict[str, Any], folder: Path) -> None:
         f"reconstruction  {report['reconstruction_psnr']:.1f} dB of {report['ceiling_psnr']:.1f} "
         f"dB possible, by {report['method']} in {report['inversion_seconds']:.0f} s"
     )
-    print(f"\n{'edit':<10}{'control':<18}{'layers':>6}  {'steps':<7}{'mask':>6}  {'seconds':>7}")
+    print(f"\n{'edit':<12}{'control':<18}{'layers':>6}  {'steps':<7}{'mask':>6}  {'seconds':>7}")
     for name, result in results.items():
         for i, row in enumerate(result.report["controls"]):
             coverage = row.get("mask_coverage")
             shown = f"{coverage[0]:.0%}" if coverage else "-"
             seconds = f"{result.report['seconds']:.1f}" if i == 0 else ""
             print(
-                f"{name if i == 0 else '':<10}{row['control']:<18}"
+                f"{name if i == 0 else '':<12}{row['control']:<18}"
                 f"{sum(row['layers_hooked'].values()):>6}  {steps_text(row['steps_injected']):<7}"
                 f"{shown:>6}  {seconds:>7}"
             )
