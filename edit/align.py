@@ -88,8 +88,8 @@ def align(source: Tokens, target: Tokens, mode: str = "auto") -> Alignment:
     matrix, taken = torch.zeros(size, size), torch.zeros(size)
     matrix[0, 0] = 1
     pairs = []
-    keys = [[w.text.casefold() for w in words] for words in (ours, theirs)]
-    for kind, a, b, c, d in SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
+    before, after = ([w.text.casefold() for w in words] for words in (ours, theirs))
+    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         left, right = " ".join(w.text for w in ours[a:b]), " ".join(w.text for w in theirs[c:d])
         if kind == "equal":
             for s, t in zip(ours[a:b], theirs[c:d], strict=True):
@@ -120,6 +120,6 @@ def _swap(matrix: Tensor, source: list[_Word], target: list[_Word]) -> None:
         )
         if len(everything[0]) == len(everything[1]):
             return _match(matrix, *everything)
-        for t in everything[1]:
-            matrix[list(everything[0]), t] = 1 / len(everything[0])
+        for place in everything[1]:
+            matrix[list(everything[0]), place] = 1 / len(everything[0])
     return None

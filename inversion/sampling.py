@@ -6,6 +6,7 @@ what an edit changes. The loop knows neither attention nor any method by name.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
@@ -211,7 +212,7 @@ def ddim_invert(
     for done, step in enumerate(steps, 1):
         asked = step
         if departure and done > 1:
-            asked = step._replace(t=steps[done - 2].t)
+            asked = dataclasses.replace(step, t=steps[done - 2].t)
         layout = denoiser.full_layout()
         out = denoiser.combine(denoiser.predict(x, asked, layout), layout, asked, x)
         x = mix(both_ends(out, x, step.clean, denoiser.prediction), step.noisy)

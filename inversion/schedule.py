@@ -40,7 +40,8 @@ class Estimate(NamedTuple):
     eps: Tensor
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One sampling step: from ``noisy`` (where the network is asked at ``t``) to ``clean``.
 
     ``index`` counts from 0 at the noisiest step; ``level`` counts from ``count`` down to 1, so that
@@ -99,6 +100,8 @@ class Schedule:
         if prediction not in PREDICTIONS:
             raise ValueError(f"unknown prediction {prediction!r}: use one of {list(PREDICTIONS)}")
         steps = [int(t) for t in timesteps]
+        if steps and steps[-1] == -1:  # trailing spacing: rounding gives 62 counts a step too many
+            steps.pop()
         table = [float(a) for a in alphas_cumprod]
         if not steps:
             raise ValueError("a schedule needs at least one timestep")

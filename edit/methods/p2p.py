@@ -163,7 +163,7 @@ class P2P(EditMethod):
 
     def at_strength(self, strength: float) -> P2P:
         weights = tuple((w, 1 + strength * (v - 1)) for w, v in self.weights)
-        return dataclasses.replace(self, weights=weights)
+        return dataclasses.replace(self, weights=weights)  # type: ignore[type-var]
 
     def controls(self, context: EditContext) -> Sequence[Control]:
         made: list[Control] = [self._cross(context)]

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pictures, labels = [first.source, first.reconstruction], [f"photo: {caption}", "reconstruction"]
     for name, result in results.items():
         pictures.append(result.image)
-        what = EDITS[name].get("swap") or EDITS[name].get("weight")
+        what = EDITS[name].get("swap") or EDITS[name]["weight"]
         said = ", ".join(_said(k, v) for k, v in what.items())
         labels.append(f"{name}: {said}")
     settings = {"command": {"verb": "demo", "options": {"steps": args.steps}}, "caption": caption}
