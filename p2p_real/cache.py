@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from inversion import Inversion, InversionError
 from inversion.result import SUFFIX
 
@@ -68,7 +70,7 @@ class InversionCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             inversion.save(self.path(key))
             self._shrink()
-        except OSError as e:
+        except (OSError, SafetensorError) as e:
             logger.warning("the inversion could not be cached in %s: %s", self.folder, e)
 
     def _shrink(self) -> None:

@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     subs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     for verb in VERBS:
         module = importlib.import_module(f"p2p_real.verbs.{verb}")
-        about = module.__doc__.partition("\n\n")[0]
+        about = (module.__doc__ or "").partition("\n\n")[0]
         sub = subs.add_parser(
             verb,
             help=about.strip().rstrip("."),
@@ -88,11 +88,14 @@ def _raised_here(error: BaseException) -> bool:
     return module.split(".")[0] in _OURS
 
 
-def keep_traceback() -> str:
-    """Write the traceback now in flight to a log file; its path."""
-    handle, path = tempfile.mkstemp(prefix="p2p-real-", suffix=".log")
-    with os.fdopen(handle, "w") as f:
-        f.write(" ".join(sys.argv) + "\n" + traceback.format_exc())
+def keep_traceback(argv: Sequence[str]) -> str:
+    """Write the traceback now in flight to a log file; where it is."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="p2p-real-", suffix=".log")
+        with os.fdopen(handle, "w", errors="backslashreplace") as f:
+            f.write("p2p-real " + " ".join(argv) + "\n" + traceback.format_exc())
+    except OSError:
+        return "no file: none could be written"
     return path
 
 
@@ -110,12 +113,34 @@ class _Notices(logging.Formatter):
         return f"{word}: {' '.join(record.getMessage().split())}"
 
 
-def _listen(quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Notices())
+class Talk(logging.StreamHandler):  # type: ignore[type-arg]
+    """Warnings at once, notes when the work starts: none stands before an error; each once."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(_Notices())
+        self.held: list[logging.LogRecord] | None = []
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.held is not None and record.levelno < logging.WARNING:
+            self.held.append(record)
+        elif self.format(record) not in self.said:
+            self.said.add(self.format(record))
+            super().emit(record)
+
+    def let_out(self) -> None:
+        """Say what was held back, and hold nothing from here on."""
+        held, self.held = self.held, None
+        for record in held or ():
+            self.emit(record)
+
+
+def _listen(quiet: bool) -> Talk:
+    talk = Talk()
     for name in _OURS:
         log = logging.getLogger(name)
-        log.handlers = [handler]
+        log.handlers = [talk]
         log.setLevel(logging.WARNING if quiet else logging.INFO)
         log.propagate = False
     for name in ("diffusers", "transformers", "huggingface_hub", "accelerate"):
@@ -125,19 +150,35 @@ def _listen(quiet: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "0")
+    return talk
+
+
+def given(verb: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Only the options that the command line of a verb really gives."""
+    parser = argparse.ArgumentParser(add_help=False)
+    importlib.import_module(f"p2p_real.verbs.{verb}").add_arguments(parser)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_args(argv))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(argv)
-    _listen(getattr(args, "quiet", False))
+    args.given = given(args.verb, argv[1:])
+    talk = _listen(args.quiet)
+    args.begin = talk.let_out
     name = f"p2p-real {args.verb}"
     try:
         result: Any = args.run(args)
-        if getattr(args, "json", False):
+        talk.let_out()
+        if args.json:
             from .files import plain
 
-            print(json.dumps(plain(result), ensure_ascii=False))
+            # a name of bytes that are no UTF-8 is shown as well as it can be
+            text = json.dumps(plain(result), ensure_ascii=False, allow_nan=False)
+            print(text.encode("utf-8", "replace").decode("utf-8"))
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
@@ -150,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_users(error):
             print(f"{name}: {one_line(error)}", file=sys.stderr)
             return 2
-        path = keep_traceback()
+        path = keep_traceback(argv)
         print(
             f"{name}: internal failure ({type(error).__name__}: {one_line(error)}); "
             f"traceback in {path}",

@@ -39,9 +39,9 @@ def guidance(backbone: Backbone, asked: float | None, method: str | None = None)
     return float(by_method.get(method, own.get("guidance_scale", GUIDANCE)))
 
 
-def warn_if_foreign(backbone: Backbone, name: str, ceiling_psnr: float) -> None:
+def warn_if_foreign(backbone: Backbone, name: str, ceiling_psnr: float | None) -> None:
     """Say once a photo that the embedded model cannot hold what it shows."""
-    if backbone.name == "tabletop" and ceiling_psnr < FOREIGN_DB:
+    if backbone.name == "tabletop" and ceiling_psnr is not None and ceiling_psnr < FOREIGN_DB:
         logger.warning(
             "%s is outside the small world that the embedded model knows (its autoencoder gives "
             "%.1f dB): reconstruction will be poor; use --model sd1.5 or sdxl for your own photos",

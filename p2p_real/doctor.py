@@ -35,7 +35,7 @@ EXTRAS = {
 
 def survey() -> dict[str, Any]:
     """Versions, devices, cache and missing extras, as plain data."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -80,6 +80,7 @@ def predict(
     device: str = "auto",
     dtype: str = "auto",
     offload: str | None = None,
+    lora: str | None = None,
 ) -> dict[str, Any]:
     """Cost of inverting one photo at the model's own size and of one edit, measured small.
 
@@ -94,7 +95,7 @@ def predict(
 
     from .backbones import load_backbone
 
-    backbone = load_backbone(model, device=device, dtype=dtype, offload=offload)
+    backbone = load_backbone(model, device=device, dtype=dtype, offload=offload, lora=lora)
     inverter = inverters.create(method)
     side = backbone.native_size
     x = backbone.noise((side, side), torch.Generator().manual_seed(0)).to(backbone.device)

@@ -19,7 +19,6 @@ from PIL import Image
 from captioning import Captioner
 from edit import EditContext
 from inversion import ClassifierFree, Inversion, inverters
-from inversion.registry import SettingError
 from inversion.sampling import FromNoise, Progress, quiet
 
 from . import defaults
@@ -30,6 +29,7 @@ from .captions import captioner_for
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
 from .inverting import Job, decode, invert_together, pixel_size, replay_of, walk_back
+from .numbers import OptionError, check_edit_guidance, check_negative
 from .prompts import EditWords, PromptError, Prompts
 from .result import EditResult
 from .steering import EditControl
@@ -168,11 +168,7 @@ class Editor:
         inverter = inverters.create(method, **settings)
         guidance = defaults.guidance(self.backbone, guidance_scale, method)
         defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
-        if negative_prompt and inverter.owns_uncond:
-            raise SettingError(
-                f"{method} decides the unconditional text itself, so --negative-prompt would have "
-                "no effect: use --method direct or ddim"
-            )
+        check_negative(inverter, negative_prompt)
         photos, many = self._photos(photo)
         prompts = self._prompts(photos, prompt)
         schedule = self.backbone.schedule(steps)
@@ -321,7 +317,23 @@ class Editor:
             )
         inversion.check_model(self.backbone.name, self.backbone.weights_hash)
         prompts = words.apply(inversion.prompt)
+        if photo is None:
+            self._without_photo(inversion, how)
         return self._edit(inversion, prompts, how, guidance_scale, photo, progress)
+
+    def _without_photo(self, inversion: Inversion, how: EditControl) -> None:
+        """What an inversion cannot give where the photo itself is not at hand."""
+        fit = Fit.from_json(inversion.photo["fit"])
+        if how.paste_back and (fit.resamples or not fit.is_whole):
+            raise OptionError(
+                "--paste-back needs the photo's own pixels, and this inversion holds it scaled or "
+                "cut: give the photo instead"
+            )
+        if not fit.is_whole:
+            logger.warning(
+                "this inversion holds only the middle of the photo (fit crop), so only that is "
+                "edited; give the photo instead to have it laid back into the whole"
+            )
 
     def _plan(
         self,
@@ -331,11 +343,20 @@ class Editor:
         latent_size: tuple[int, int],
         fit: Fit | None,
     ) -> Any:
-        tokens = self.backbone.tokens
-        targets = (tokens(prompts.target),)
-        context = EditContext(tokens(prompts.source), targets, steps, latent_size)
         preset = defaults.preset(self.backbone.name)
+        context = self._context(prompts, steps, latent_size)
         return how.plan(context, prompts, preset=preset, fit=fit)
+
+    def _resolved(
+        self, prompts: Prompts, how: EditControl, steps: int, latent_size: tuple[int, int]
+    ) -> dict[str, Any]:
+        preset = defaults.preset(self.backbone.name)
+        context = self._context(prompts, steps, latent_size)
+        return how.resolved(context, prompts, preset=preset)
+
+    def _context(self, prompts: Prompts, steps: int, latent_size: tuple[int, int]) -> EditContext:
+        tokens = self.backbone.tokens
+        return EditContext(tokens(prompts.source), (tokens(prompts.target),), steps, latent_size)
 
     def _edit(
         self,
@@ -347,7 +368,7 @@ class Editor:
         progress: Progress | None,
     ) -> EditResult:
         guidance = inversion.guidance_scale if guidance_scale is None else guidance_scale
-        defaults.check_numbers(guidance_scale=guidance)
+        check_edit_guidance(guidance)
         if inversion.method == "null-text" and guidance != inversion.guidance_scale:
             logger.warning(
                 "null-text was fitted at guidance %g; at %g the reconstruction is off",
@@ -358,7 +379,7 @@ class Editor:
         h, w = inversion.trajectory.shape[-2:]
         plan = self._plan(prompts, how, inversion.steps, (h, w), fit)
         walk = Walk(
-            replay=lambda: replay_of(self.backbone, inversion),
+            replay=lambda: replay_of(self.backbone, inversion, strength=how.strength),
             schedule=inversion.schedule,
             size=pixel_size(self.backbone, inversion),
             guide=inversion.inverter.guide(ClassifierFree(guidance)),
@@ -374,6 +395,8 @@ class Editor:
             "method": inversion.method,
             "method_settings": inversion.settings,
             "guidance_scale": guidance,
+            "fit": fit.mode,
+            "edit_settings": self._resolved(prompts, how, inversion.steps, (h, w)),
             "seed": extra.get("seed", 0),
             "ceiling_psnr": extra.get("ceiling_psnr"),
             "inversion_seconds": extra.get("seconds"),
@@ -429,13 +452,18 @@ class Editor:
             guide=ClassifierFree(guidance),
             negative_prompt=negative_prompt,
         )
-        report = {"guidance_scale": guidance, "seed": seed}
+        report: dict[str, Any] = {"guidance_scale": guidance, "seed": seed}
         if not words.any():
             return draw(backbone, walk, prompt, progress).finish(report=report)
         prompts = words.apply(prompt)
+        check_edit_guidance(guidance)
         latent_size = (noise.shape[-2], noise.shape[-1])
-        plan = self._plan(prompts, how, steps, latent_size, None)
+        whole = Fit(
+            "resize", (width, height), (0, 0, width, height), (width, height), (width, height)
+        )
+        plan = self._plan(prompts, how, steps, latent_size, whole)
         outcome = run_edit(backbone, walk, prompts, plan, how, progress)
+        report["edit_settings"] = self._resolved(prompts, how, steps, latent_size)
         return outcome.finish(report=report, paste_back=how.paste_back)
 
 

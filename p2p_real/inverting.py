@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from .cache import InversionCache
 from .fitting import Fit
 from .images import Photo, psnr, to_image, to_tensor
 from .measure import Meter, versions
+from .numbers import finite
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,10 +78,21 @@ def pixel_size(backbone: Backbone, inversion: Inversion) -> tuple[int, int]:
     return h * backbone.vae_scale_factor, w * backbone.vae_scale_factor
 
 
-def replay_of(backbone: Backbone, inversion: Inversion) -> Replay:
-    """A fresh replay on the network's device."""
+def replay_of(backbone: Backbone, inversion: Inversion, *, strength: float = 1.0) -> Replay:
+    """A fresh replay on the network's device.
+
+    Args:
+        backbone: the network.
+        inversion: what is replayed.
+        strength: of the edit; what it lacks to 1 is the least share of the source's correction
+            that the target gets, so that at 0 it is on the source's path.
+    """
     tape = {k: v.to(backbone.device) for k, v in inversion.tape.items()}
-    return inversion.inverter.replay(inversion.trajectory.to(backbone.device), tape)
+    inverter: Any = inversion.inverter
+    if strength < 1 and hasattr(inverter, "share"):
+        inverter = dataclasses.replace(inverter, share=max(inverter.share, 1 - strength))
+    replay: Replay = inverter.replay(inversion.trajectory.to(backbone.device), tape)
+    return replay
 
 
 def walk_back(backbone: Backbone, inversion: Inversion, progress: Progress) -> Tensor:
@@ -140,7 +153,7 @@ def invert_together(
         record = guarded(backbone, go)
     made = []
     for b, job in enumerate(jobs):
-        ceiling = psnr(ceilings[b], job.fitted)
+        ceiling = finite(psnr(ceilings[b], job.fitted))
         defaults.warn_if_foreign(backbone, job.photo.name, ceiling)
         trajectory, tape = record.photo(b)
         inversion = Inversion(
@@ -173,6 +186,6 @@ def invert_together(
         )
         if verify:
             back = decode(backbone, walk_back(backbone, inversion, progress))[0]
-            inversion.extra["reconstruction_psnr"] = psnr(back, job.fitted)
+            inversion.extra["reconstruction_psnr"] = finite(psnr(back, job.fitted))
         made.append(inversion)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -12,15 +13,18 @@ class Bars:
     """One tqdm bar a stage, on stderr; use as a context manager.
 
     Args:
-        disable: show nothing (default: only where stderr is no terminal and ``force`` is off).
+        disable: show nothing.
+        begin: called before anything is shown, and whenever work goes on.
     """
 
-    def __init__(self, disable: bool = False) -> None:
-        self.disable = disable
+    def __init__(self, disable: bool = False, begin: Callable[[], None] | None = None) -> None:
+        self.disable, self.begin = disable, begin
         self._stage = ""
         self._bar: tqdm | None = None
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if self.begin is not None:
+            self.begin()
         if self.disable:
             return
         if stage != self._stage or self._bar is None:

@@ -38,33 +38,39 @@ class EditWords:
         return bool(self.target is not None or rewrites)
 
     def check(self) -> None:
-        """Refuse an empty request, before any photo is looked at."""
+        """Refuse a request that makes no sense whatever the photo shows.
+
+        Raises:
+            PromptError: nothing is asked for, the target is empty, or it stands beside rewrites.
+        """
         if not self.any():
             raise PromptError(
                 "no edit asked for: give --target, --swap, --add, --remove, --weight or --style"
+            )
+        if self.target is None:
+            return
+        if not self.target.strip():
+            raise PromptError("the target prompt is empty: say what the picture should show")
+        if self.swap or self.add or self.remove or self.style:
+            raise PromptError(
+                "--target says the whole new prompt: it cannot be combined with --swap, --add, "
+                "--remove or --style"
             )
 
     def apply(self, source: str) -> Prompts:
         """The prompts of this edit.
 
         Raises:
-            PromptError: nothing asked for, an empty prompt, or a target equal to the source with
-                nothing else to change.
+            PromptError: as :meth:`check`; an empty source, or a target equal to it without any
+                weight to change.
             WordNotInPrompt: a word to swap or remove is not there.
         """
         if not source.strip():
             raise PromptError("the source prompt is empty: describe the photo with --source")
         self.check()
-        if self.target is not None and (self.swap or self.add or self.remove or self.style):
-            raise PromptError(
-                "--target says the whole new prompt: it cannot be combined with --swap, --add, "
-                "--remove or --style"
-            )
-        if self.target is not None:
-            text, changed = self.target.strip(), ()
-            if not text:
-                raise PromptError("the target prompt is empty: say what the picture should show")
-        else:
+        text = (self.target or "").strip()
+        changed: tuple[tuple[str, str], ...] = ()
+        if self.target is None:
             done = rewrite.compose(
                 source,
                 swaps=self.swap,
@@ -73,12 +79,17 @@ class EditWords:
                 styles=[self.style] if self.style else [],
             )
             text, changed = done.target, done.changed
-        if text == source and not self.weight:
+        if all(factor == 1 for factor in self.weight.values()) and _alike(text, source):
             raise PromptError(
                 f"the target prompt equals the source prompt ({source!r}): there is nothing to "
                 "edit; change a word or give --weight word=2"
             )
         return Prompts(source, text, changed, dict(self.weight))
+
+
+def _alike(a: str, b: str) -> bool:
+    """Whether text encoders read the same: they see neither case nor how much space."""
+    return a.lower().split() == b.lower().split()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .fitting import Fit
 from .images import Photo, psnr
+from .numbers import finite
 from .pictures import strip
 
 
@@ -77,7 +78,7 @@ class Outcome:
         figures = {**report, **self.report}
         reference = source_row if fitted is None else fitted
         if fitted is not None:
-            figures["reconstruction_psnr"] = psnr(source_row, fitted)
+            figures["reconstruction_psnr"] = finite(psnr(source_row, fitted))
         original = photo.image if photo is not None else None
         mask = None
         if self.mask is not None:
@@ -93,10 +94,10 @@ class Outcome:
 
         edited, back = undo(edit_row), undo(source_row)
         shown_source = original or undo(reference)
-        if mask is not None and fit is not None and fit.is_whole:
-            mask = fit.undo(mask.convert("RGB")).convert("L")
+        if mask is not None and fit is not None and (original is not None or fit.is_whole):
+            mask = fit.undo(mask, Image.new("L", fit.original))
         if paste_back and mask is not None:
-            inside = np.asarray(mask.resize(edited.size))[..., None] > 127
+            inside = np.asarray(mask)[..., None] > 127
             edited = Image.fromarray(np.where(inside, np.array(edited), np.array(shown_source)))
         if photo is not None:
             edited = photo.finish(edited)

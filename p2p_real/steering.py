@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edit import BlendWords, EditContext, FixedMask, Plan, edits, make_plan
+from captioning.matching import WordNotInPrompt, find_word
+from edit import BlendWords, EditContext, FixedMask, NothingActed, Plan, edits, make_plan
 from edit.align import align
 from edit.kinds import changes_light
 from edit.method import EditMethod
+from edit.methods.p2p import P2P, CrossEdit, SelfInject
 
 from .fitting import Fit
 from .images import open_photo
@@ -72,39 +74,94 @@ class EditControl:
             if not 0 <= value <= 1:
                 option = name.replace("_", "-")
                 raise OptionError(f"--{option} {value}: give a number from 0 to 1")
-        if self.subtract and not self.local:
-            raise OptionError("--subtract takes words out of a local blend: give --local too")
-        if self.paste_back and not (self.local or self.mask):
+        if not self.local:
+            self._check_unlocal()
+        if self.paste_back and not self.local and self.mask is None:
             raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
 
+    def _check_unlocal(self) -> None:
+        """Refuse options of a local blend that is not there."""
+        for name, default in (("subtract", ()), ("local_threshold", 0.3), ("local_start", 0.2)):
+            value = getattr(self, name)
+            if value != default and value != []:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} belongs to a local blend: give --local WORD too")
+
     def check_names(self) -> None:
-        """Refuse unknown edit methods and settings, before any weight is loaded.
+        """Refuse unknown edit methods, settings and numbers, before any weight is loaded.
 
         Raises:
-            UnknownMethod, OptionError: names what there is.
+            UnknownMethod, SettingError, OptionError: names what there is.
         """
-        known = {f.name for n in self.edit for f in dataclasses.fields(edits[n])}  # type: ignore[arg-type]
-        for key in self.edit_options:
-            if key.replace("-", "_") not in known:
-                raise OptionError(
-                    f"--edit-option {key}: {', '.join(self.edit)} has no such setting; there are: "
-                    f"{', '.join(sorted(known)) or 'none'}"
-                )
-        if "p2p" not in self.edit:
-            for name in ("cross_replace", "self_replace"):
-                if getattr(self, name) is not None:
-                    option = name.replace("_", "-")
-                    raise OptionError(f"--{option} belongs to p2p: add --edit p2p")
         for name in self.edit:
-            self._create(name, {})
+            if self.edit.count(name) > 1:
+                raise OptionError(f"--edit {name} is given twice: once is enough")
+        if "plain" in self.edit and len(self.edit) > 1:
+            raise OptionError("--edit plain means no control at all: give it alone")
+        known = {f.name for n in self.edit for f in dataclasses.fields(edits[n])}  # type: ignore[arg-type]
+        given = {key.replace("-", "_") for key in self.edit_options}
+        for key in sorted(given - known):
+            raise OptionError(
+                f"--edit-option {key}: {', '.join(self.edit)} has no such setting; there are: "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+        for name in ("cross_replace", "self_replace"):
+            option = name.replace("_", "-")
+            if getattr(self, name) is None:
+                continue
+            if "p2p" not in self.edit:
+                raise OptionError(f"--{option} belongs to p2p: add --edit p2p")
+            if name in given:
+                raise OptionError(f"--{option} and --edit-option {name} say the same: give one")
+        for name in self.edit:
+            self._create(name, self._p2p({}) if name == "p2p" else {})
+
+    def check_words(self, prompts: Prompts) -> None:
+        """Refuse words that stand in no prompt, before any weight is loaded.
+
+        Raises:
+            WordNotInPrompt: lists the words there are.
+        """
+        cross = self.cross_replace if isinstance(self.cross_replace, Mapping) else {}
+        for word in (*prompts.weight, *(w for w in cross if w != "default_")):
+            find_word(prompts.target, word)
+        less = [self.subtract] if isinstance(self.subtract, str) else self.subtract
+        for names in (*_pairs(self.local or ()), *((w,) for w in less)):
+            # a word may be named as it is in the other prompt: it is found by alignment
+            for word, here, there in (
+                (names[0], prompts.source, prompts.target),
+                (names[-1], prompts.target, prompts.source),
+            ):
+                try:
+                    find_word(here, word)
+                except WordNotInPrompt as missing:
+                    try:
+                        find_word(there, word)
+                    except WordNotInPrompt:
+                        raise missing from None
+
+    def check_mask(self, *sizes: tuple[int, int]) -> None:
+        """Refuse a mask that cannot be read, is empty, or has another size than the photo.
+
+        Args:
+            sizes: (width, height) that it may have, the photo's first.
+
+        Raises:
+            PhotoError, OptionError: says what is wrong with it.
+        """
+        if self.mask is not None:
+            read_mask(self.mask, *sizes)
 
     def _create(self, name: str, settings: Mapping[str, Any]) -> EditMethod:
         known = {f.name for f in dataclasses.fields(edits[name])}  # type: ignore[arg-type]
-        mine = {k: v for k, v in self.edit_options.items() if k.replace("-", "_") in known}
+        options = {key.replace("-", "_"): value for key, value in self.edit_options.items()}
+        mine = {key: value for key, value in options.items() if key in known}
         return edits.create(name, **{**settings, **mine})
 
-    def methods(self, prompts: Prompts, preset: Mapping[str, Any]) -> list[EditMethod]:
-        """The edit methods with their settings.
+    def methods(
+        self, prompts: Prompts, preset: Mapping[str, Any], steps: int = 1000
+    ) -> list[EditMethod]:
+        """The edit methods with their settings, none at strength 0.
 
         Raises:
             UnknownMethod, SettingError: names what there is.
@@ -116,12 +173,17 @@ class EditControl:
         for name in self.edit:
             settings = dict(preset.get(name, {}))
             if name == "p2p":
-                settings |= self._p2p(prompts)
-            made.append(self._create(name, settings).at_strength(self.strength))
-        return made
+                settings |= self._p2p(prompts.weight)
+            method = self._create(name, settings).at_strength(self.strength)
+            if isinstance(method, P2P):  # a window that is open is open for one step at least
+                stop = max(method.cross_replace, method.cross_start + 1 / steps)
+                if method.cross_replace > method.cross_start and stop <= 1:
+                    method = dataclasses.replace(method, cross_replace=stop)  # type: ignore[type-var]
+            made.append(method)
+        return made if self.strength > 0 else []
 
-    def _p2p(self, prompts: Prompts) -> dict[str, Any]:
-        settings: dict[str, Any] = {"weights": tuple(prompts.weight.items())}
+    def _p2p(self, weight: Mapping[str, float]) -> dict[str, Any]:
+        settings: dict[str, Any] = {"weights": tuple(weight.items())}
         cross = self.cross_replace
         if isinstance(cross, Mapping):
             windows = dict(cross)
@@ -146,11 +208,30 @@ class EditControl:
         fit: Fit | None = None,
     ) -> Plan:
         """All controls of this edit; raises what is wrong with words and settings."""
-        methods = self.methods(prompts, self._windows(context, preset))
+        methods = self.methods(prompts, self._windows(context, preset), context.steps)
         extra = []
         if self.mask is not None:
             extra.append(FixedMask(latent_mask(self.mask, context.latent_size, fit)))
-        return make_plan(context, methods, blend=self._blend(preset), extra=extra)
+        plan = make_plan(context, methods, blend=self._blend(preset), extra=extra)
+        return self._without_idle(plan, prompts)
+
+    def _without_idle(self, plan: Plan, prompts: Prompts) -> Plan:
+        """The plan without word maps that ``cross_replace`` 0 leaves out.
+
+        Raises:
+            NothingActed: nothing of p2p is left, or weights that act in that window only.
+        """
+        idle = [c for c in plan.controls if isinstance(c, CrossEdit) and not c.gate.any()]
+        if not idle:
+            return plan
+        if prompts.weight:
+            raise NothingActed("--weight acts while --cross-replace does: give that above 0")
+        if not any(isinstance(c, SelfInject) for c in plan.controls):
+            raise NothingActed(
+                "--cross-replace and --self-replace of 0 leave nothing of p2p to act: raise one, "
+                "or use --edit plain"
+            )
+        return dataclasses.replace(plan, controls=tuple(c for c in plan.controls if c not in idle))
 
     def _windows(self, context: EditContext, preset: Mapping[str, Any]) -> Mapping[str, Any]:
         """The preset, with short windows for an edit of the light that asks for none itself."""
@@ -182,6 +263,13 @@ class EditControl:
             scales=tuple(preset.get("blend_scales", ())),
         )
 
+    def resolved(
+        self, context: EditContext, prompts: Prompts, *, preset: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """The settings that each edit method really has, by its name."""
+        methods = self.methods(prompts, self._windows(context, preset), context.steps)
+        return {m.name: edits.settings(m) for m in methods}
+
     def settings(self) -> dict[str, Any]:
         """These options as plain data."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -211,13 +299,28 @@ def latent_mask(mask: str | Path | Image.Image, size: tuple[int, int], fit: Fit 
         PhotoError: the file cannot be read.
         OptionError: another size than the photo's.
     """
-    image = open_photo(mask).image.convert("L")
+    sizes = () if fit is None else (fit.original, fit.fitted)
+    image = read_mask(mask, *sizes)
     if fit is not None and image.size != fit.fitted:
-        if image.size != fit.original:
-            raise OptionError(
-                f"--mask is {image.width} x {image.height}, the photo {fit.original[0]} x "
-                f"{fit.original[1]}: give a mask of the photo's size"
-            )
         image = fit.apply(image)
     pixels = torch.from_numpy(np.array(image)).float()[None, None] / 255
     return (torch.nn.functional.adaptive_max_pool2d(pixels, size) > 0.5).float()
+
+
+def read_mask(mask: str | Path | Image.Image, *sizes: tuple[int, int]) -> Image.Image:
+    """A mask as a grey picture of one of these sizes, the photo's first (none given: any size).
+
+    Raises:
+        PhotoError: the file cannot be read.
+        OptionError: another size, or nothing white in it.
+    """
+    image = open_photo(mask).image.convert("L")
+    if sizes and image.size not in sizes:
+        (width, height), *_ = sizes
+        raise OptionError(
+            f"--mask is {image.width} x {image.height}, the photo {width} x {height}: give a mask "
+            "of the photo's size"
+        )
+    if np.asarray(image).max() < 128:
+        raise OptionError("--mask has nothing white, so nothing may change: paint white there")
+    return image

@@ -115,6 +115,7 @@ def run_edit(
 def _cost(walk: Walk, denoiser: Denoiser, meter: Meter) -> dict[str, object]:
     return {
         "steps": len(walk.schedule),
+        "negative_prompt": walk.negative_prompt,
         "seconds": meter.seconds,
         "unet_rows": denoiser.rows_seen,
         "peak_memory_bytes": meter.peak_memory_bytes,

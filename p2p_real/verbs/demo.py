@@ -27,7 +27,7 @@ EDITS: dict[str, dict[str, Any]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo", metavar="DIR", help="where to write (demo)")
+    parser.add_argument("--out", default="demo", metavar="DIR", help="folder to write to (demo)")
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="sampling steps (50)")
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps")
     options.add_output(parser)
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder, plain, write_json
     from ..numbers import check_numbers
     from ..pictures import save_png, strip
+    from .output import together
 
     check_numbers(steps=args.steps)
     folder = check_output_folder(args.out)
@@ -61,11 +62,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         said = ", ".join(_said(k, v) for k, v in what.items())
         labels.append(f"{name}: {said}")
     settings = {"command": {"verb": "demo", "options": {"steps": args.steps}}, "caption": caption}
-    save_png(strip(pictures, labels), folder / "strip.png", settings)
-    save_png(first.source, folder / "photo.png", settings)
-    save_png(first.reconstruction, folder / "reconstruction.png", settings)
-    for name, result in results.items():
-        save_png(result.image, folder / f"{name}.png", settings)
     report = {
         "caption": caption,
         "method": inversion.method,
@@ -78,7 +74,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "edits": {name: plain(result.report) for name, result in results.items()},
         "versions": inversion.extra["versions"],
     }
-    write_json(folder / "report.json", report)
+    with together(folder) as place:
+        save_png(strip(pictures, labels), place / "strip.png", settings)
+        save_png(first.source, place / "photo.png", settings)
+        save_png(first.reconstruction, place / "reconstruction.png", settings)
+        for name, result in results.items():
+            save_png(result.image, place / f"{name}.png", settings)
+        write_json(place / "report.json", report)
     report["strip"] = str(folder / "strip.png")
     if not args.json:
         _say(report, results, folder)
@@ -90,12 +92,13 @@ def _said(key: str, value: str | float) -> str:
 
 
 def _say(report: dict[str, Any], results: dict[str, Any], folder: Path) -> None:
-    from .output import steps_text
+    from .output import decibel, steps_text
 
     print(f"caption         {report['caption']}")
     print(
-        f"reconstruction  {report['reconstruction_psnr']:.1f} dB of {report['ceiling_psnr']:.1f} "
-        f"dB possible, by {report['method']} in {report['inversion_seconds']:.0f} s"
+        f"reconstruction  {decibel(report['reconstruction_psnr'])} of "
+        f"{decibel(report['ceiling_psnr'])} possible, by {report['method']} in "
+        f"{report['inversion_seconds']:.0f} s"
     )
     print(f"\n{'edit':<12}{'control':<18}{'layers':>6}  {'steps':<7}{'mask':>6}  {'seconds':>7}")
     for name, result in results.items():

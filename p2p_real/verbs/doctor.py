@@ -1,6 +1,6 @@
 """Tell what is installed and what is missing; with --plan, what a run would cost here.
 
-Example:
+Examples:
   p2p-real doctor
   p2p-real doctor --plan --model sd1.5 --method null-text
 """
@@ -27,9 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from .. import doctor
-    from ..numbers import check_numbers
+    from ..numbers import OptionError, check_numbers
 
     check_numbers(steps=args.steps)
+    if not args.plan:
+        for name in args.given:
+            if name not in ("json", "quiet"):
+                raise OptionError(f"--{name} is of a plan: give --plan too, or leave it out")
+    options.check_model(args)
     report = doctor.survey()
     if args.plan:
         from inversion import inverters
@@ -44,6 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             device=args.device,
             dtype=args.dtype,
             offload=args.offload,
+            lora=args.lora,
         )
     if not args.json:
         print(doctor.describe(report))

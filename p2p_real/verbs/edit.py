@@ -1,48 +1,54 @@
 """Edit a photo by changing the words that describe it.
 
-Example:
-  p2p-real edit cat.jpg --swap cat=dog --local cat=dog --model sd1.5 --out dog
+Examples:
+  p2p-real edit cat.jpg --swap cat=dog --model sd1.5 --out dog
+  p2p-real edit cat.jpg --source "a cat on a mat" --swap cat=dog --local cat --model sd1.5
+  p2p-real edit cat.jpg --weight fluffy=2 --style "a watercolor painting" --model sd1.5
   p2p-real edit cat.inv.safetensors --add "wearing a hat" --model sd1.5
-  p2p-real edit cat.jpg --weight fluffy=2 --model sd1.5
   p2p-real edit --again dog/edited.png --strength 0.7 --out softer
 
-Without --source the photo is captioned; --swap and the others then work on that caption.
+Without --source the photo is captioned; --swap and the others then work on that caption
+(p2p-real caption shows it). The folder --out gets edited.png, of the photo's own size;
+reconstruction.png, the photo as the model draws it without the edit; strip.png, all side by side;
+and report.json, what acted and all settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
 from . import options
 
-KEPT_APART = ("out", "json", "quiet", "again", "run", "verb", "explicit_options")
+logger = logging.getLogger(__name__)
+
+KEPT_APART = ("out", "json", "quiet", "again", "run", "verb", "given", "begin", "photo_before")
+REWRITES = ("swap", "add", "remove", "style")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "photo", nargs="?", metavar="PHOTO_OR_INV", help="a photo, or a saved inversion"
+        "photo",
+        nargs="?",
+        metavar="PHOTO_OR_INV",
+        help="a photo, or an inversion that p2p-real invert saved",
     )
-    parser.add_argument("--out", default="out", metavar="DIR", help="where to write (out)")
+    parser.add_argument("--out", default="out", metavar="DIR", help="folder to write to (out)")
     parser.add_argument(
-        "--again", metavar="EDITED.png", help="repeat the edit of a picture; other options win"
+        "--again",
+        metavar="EDITED.png",
+        help="repeat the edit that made a picture, bit for bit; options given beside it win",
     )
-    parser.add_argument("--source", metavar="P", help="what the photo shows (default: its caption)")
+    parser.add_argument(
+        "--source", metavar="PROMPT", help="what the photo shows (default: its caption)"
+    )
     options.add_edit(parser)
     options.add_inversion(parser)
     options.add_sampling(parser)
     options.add_model(parser)
     options.add_output(parser)
-
-
-def given(argv: list[str]) -> dict[str, Any]:
-    """Only the options that a command line really gives."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_arguments(parser)
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    return vars(parser.parse_args(argv))
 
 
 def recall(args: argparse.Namespace) -> argparse.Namespace:
@@ -51,18 +57,67 @@ def recall(args: argparse.Namespace) -> argparse.Namespace:
     Raises:
         SettingsError, OptionError: the picture is none of ours, or of another verb.
     """
-    import sys
-
     from ..numbers import OptionError
     from ..pictures import read_settings
 
-    settings = read_settings(args.again)
-    command = settings.get("command", {})
-    if command.get("verb") != "edit":
-        raise OptionError(f"--again {args.again}: it was not made by 'p2p-real edit'")
-    argv = sys.argv[2:] if len(sys.argv) > 1 and sys.argv[1] == "edit" else []
-    now = getattr(args, "explicit_options", None) or given(argv)
-    return argparse.Namespace(**{**vars(args), **command.get("options", {}), **now})
+    command = read_settings(args.again).get("command")
+    verb = command.get("verb") if isinstance(command, dict) else None
+    if verb != "edit":
+        raise OptionError(
+            f"--again {args.again}: it was made by 'p2p-real {verb}'; only pictures of 'p2p-real "
+            "edit' can be repeated"
+        )
+    assert isinstance(command, dict)
+    earlier = _checked(command.get("options"), args.again)
+    now = args.given
+    if "target" in now:  # a whole prompt takes the place of rewrites, and the other way round
+        earlier = {k: v for k, v in earlier.items() if k not in REWRITES}
+    elif any(name in now for name in REWRITES):
+        earlier.pop("target", None)
+    if "source" in now:
+        earlier.pop("captioner", None)
+    photo = now.get("photo", earlier.get("photo"))
+    if photo and not Path(photo).is_file() and "photo" not in now:
+        raise OptionError(
+            f"--again {args.again}: the photo it was made of, {photo}, is not there: name it, "
+            f"p2p-real edit PHOTO --again {args.again}"
+        )
+    again = argparse.Namespace(**{**vars(args), **earlier, **now})
+    again.photo_before = None if "photo" in now else command.get("photo_sha256")
+    return again
+
+
+def _checked(options: Any, where: str) -> dict[str, Any]:
+    """Options read from a picture, each of the kind that the command line gives.
+
+    Raises:
+        OptionError: names the one that is not.
+    """
+    from ..numbers import OptionError
+
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    known = {a.dest: a for a in parser._actions if a.dest not in KEPT_APART}
+    if not isinstance(options, dict):
+        raise OptionError(f"--again {where}: its settings are damaged (no options)")
+    for name, value in options.items():
+        action = known.get(name)
+        if action is None:
+            raise OptionError(f"--again {where}: it has an option {name!r} that is not known here")
+        if isinstance(action.default, list):
+            good = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        elif isinstance(action.default, bool):
+            good = isinstance(value, bool)
+        elif action.type in (int, float):
+            kinds = (int,) if action.type is int else (int, float)
+            empty = value is None and action.default is None
+            good = empty or (isinstance(value, kinds) and not isinstance(value, bool))
+        else:
+            good = value is None if action.default is None else False
+            good = good or (isinstance(value, str) and value in (action.choices or [value]))
+        if not good:
+            raise OptionError(f"--again {where}: its settings are damaged ({name} is {value!r})")
+    return options
 
 
 def command_of(args: argparse.Namespace, verb: str) -> dict[str, Any]:
@@ -73,20 +128,34 @@ def command_of(args: argparse.Namespace, verb: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
-    from ..numbers import OptionError
-    from ..prompts import EditWords
+    from ..numbers import OptionError, check_edit_guidance
+    from ..prompts import EditWords, PromptError
     from ..steering import EditControl
+    from .output import describe, keep_inputs, save
 
     if args.again:
         args = recall(args)
     if not args.photo:
         raise OptionError("no photo given: p2p-real edit PHOTO --swap OLD=NEW")
     options.check_sampling(args)
+    if args.guidance is not None:
+        check_edit_guidance(args.guidance)
     words, control = options.edit_words(args), options.edit_control(args)
-    EditWords(**words).check()
-    EditControl(**control).check_names()
+    wanted, how = EditWords(**words), EditControl(**control)
+    wanted.check()
+    how.check_names()
+    options.check_model(args)
+    if args.source is not None and not args.source.strip():
+        raise PromptError("--source is empty: say what the photo shows, or leave it out")
     subject = open_subject(args)
     settings = options.check_inversion(args)
+    source, sizes, made_of = known_of(subject, args.source)
+    if source is not None:
+        how.check_words(wanted.apply(source))
+    how.check_mask(*sizes)
+    if getattr(args, "photo_before", None) not in (None, made_of):
+        logger.warning("%s is not the photo that the first edit was made of", args.photo)
+    keep_inputs(Path(args.out), args.photo, args.mask)
     folder = check_output_folder(args.out)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
@@ -103,12 +172,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             fit=args.fit,
             **control,
         )
-    from .output import describe, save
-
-    report = save(result, folder, command_of(args, "edit"))
+    report = save(result, folder, command_of(args, "edit") | {"photo_sha256": made_of})
     if not args.json:
         print(describe(report))
     return report
+
+
+def known_of(
+    subject: Any, source: str | None
+) -> tuple[str | None, list[tuple[int, int]], str | None]:
+    """The source prompt as far as it is known, the sizes a mask may have, the photo's hash."""
+    from inversion import Inversion
+
+    from ..fitting import Fit
+
+    if not isinstance(subject, Inversion):
+        return source, [subject.size], subject.sha256
+    fit = Fit.from_json(subject.photo.get("fit", {}))
+    return subject.prompt, [fit.original, fit.fitted], subject.photo.get("sha256")
 
 
 def open_subject(args: argparse.Namespace) -> Any:
@@ -120,22 +201,31 @@ def open_subject(args: argparse.Namespace) -> Any:
     """
     from ..images import open_photo
     from ..numbers import OptionError
+    from ..prompts import PromptError
 
     if not str(args.photo).endswith(".safetensors"):
         return open_photo(args.photo)
     from inversion import Inversion
 
     inversion = Inversion.load(Path(args.photo))
+    if args.source is not None and args.source != inversion.prompt:
+        raise PromptError(
+            f"{args.photo} was made for the prompt {inversion.prompt!r}, not {args.source!r}: "
+            "leave --source out, or invert the photo again with that prompt"
+        )
     made = {
-        "--method": args.method is not None and args.method != inversion.method,
-        "--method-option": bool(args.method_option),
-        "--negative-prompt": bool(args.negative_prompt),
-        "--steps": args.steps not in (50, inversion.steps),
+        "method": inversion.method,
+        "method_option": [],
+        "negative_prompt": inversion.extra.get("negative_prompt", ""),
+        "steps": inversion.steps,
+        "seed": inversion.extra.get("seed", 0),
+        "fit": inversion.photo.get("fit", {}).get("mode"),
+        "captioner": None,
     }
-    for option, clashes in made.items():
-        if clashes:
+    for name, value in made.items():
+        if name in args.given and args.given[name] != value:
             raise OptionError(
-                f"{option} belongs to the inversion, and {args.photo} is already made "
-                f"({inversion.method}, {inversion.steps} steps): leave it out, or invert again"
+                f"--{name.replace('_', '-')} belongs to the inversion, and {args.photo} is already "
+                f"made ({inversion.method}, {inversion.steps} steps): leave it out, or invert again"
             )
     return inversion

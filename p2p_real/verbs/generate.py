@@ -1,22 +1,30 @@
 """Draw a picture from a seed, and the same edits on it.
 
-Example:
+Examples:
   p2p-real generate "a red ball on a wooden table at noon" --swap red=blue --out ball
   p2p-real generate "a cat on a mat" --model sd1.5 --add "in the snow" --count 4
+
+The folder --out gets source.png, the picture of PROMPT; edited.png, the same picture under the edit
+(the same one where no edit is asked for); strip.png and report.json. With --count each seed has its
+own folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 from typing import Any
 
 from . import options
 from .edit import command_of
 
+LARGEST = 16 * 2**20  # pixels
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", metavar="PROMPT")
-    parser.add_argument("--out", default="out", metavar="DIR", help="where to write (out)")
+    parser.add_argument("prompt", metavar="PROMPT", help="what to draw, in quotes")
+    parser.add_argument("--out", default="out", metavar="DIR", help="folder to write to (out)")
     parser.add_argument(
         "--count", type=int, default=1, metavar="N", help="pictures of seeds S, S + 1, ... (1)"
     )
@@ -37,30 +45,59 @@ def size_of(text: str | None) -> tuple[int, int] | None:
 
     if text is None:
         return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise OptionError(f"--size {text!r}: give width x height in pixels, such as 512x768")
-    return int(width), int(height)
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if found is None or not 0 < int(found[1]) * int(found[2]) <= LARGEST:
+        raise OptionError(
+            f"--size {text!r}: give width x height in pixels, such as 512x768, "
+            "at most 16 megapixels"
+        )
+    return int(found[1]), int(found[2])
+
+
+def refuse_control(args: argparse.Namespace, control: dict[str, Any]) -> None:
+    """Refuse options that say how an edit acts where none is asked for.
+
+    Raises:
+        OptionError: names the option.
+    """
+    from ..numbers import OptionError
+
+    for name in ("edit", "edit_option", *control):
+        if name in args.given:
+            raise OptionError(
+                f"--{name.replace('_', '-')} says how an edit acts, and none is asked for: give "
+                "--swap, --add, --remove, --weight, --style or --target too"
+            )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
-    from ..numbers import OptionError
+    from ..numbers import OptionError, check_edit_guidance
     from ..prompts import EditWords, PromptError
     from ..steering import EditControl
+    from .output import describe, keep_inputs, save
 
     options.check_sampling(args)
     if not 1 <= args.count <= 10000:
         raise OptionError(f"--count {args.count}: give a whole number from 1 to 10000")
+    if args.seed + args.count > 2**63:
+        raise OptionError(f"--seed {args.seed} and --count {args.count}: no seed is above 2^63 - 1")
     if not args.prompt.strip():
         raise PromptError("the prompt is empty: say what to draw")
     size = size_of(args.size)
     words, control = options.edit_words(args), options.edit_control(args)
-    if EditWords(**words).any():
-        EditWords(**words).apply(args.prompt)
-    EditControl(**control).check_names()
+    wanted, how = EditWords(**words), EditControl(**control)
+    how.check_names()
+    if wanted.any():
+        if args.guidance is not None:
+            check_edit_guidance(args.guidance)
+        how.check_words(wanted.apply(args.prompt))
+        how.check_mask(*([size] if size else []))
+    else:
+        refuse_control(args, control)
+    options.check_model(args)
+    keep_inputs(Path(args.out), args.mask)
     folder = check_output_folder(args.out)
-    from .output import describe, save
 
     reports = []
     with options.bars(args) as bars:
@@ -78,7 +115,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 **control,
             )
             place = folder if args.count == 1 else check_output_folder(folder / f"seed_{seed}")
-            command = command_of(args, "generate") | {"seed": seed}
+            one = argparse.Namespace(**{**vars(args), "seed": seed, "count": 1})
+            command = command_of(one, "generate")
             reports.append(save(result, place, command, generated=True))
             if not args.json:
                 bars.close()

@@ -1,6 +1,6 @@
 """Find the latents that regenerate a photo, and save them for many edits.
 
-Example:
+Examples:
   p2p-real invert cat.jpg --model sd1.5 --out cat.inv.safetensors
   p2p-real edit cat.inv.safetensors --model sd1.5 --swap cat=dog
 """
@@ -15,11 +15,15 @@ from . import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photo", metavar="PHOTO")
+    parser.add_argument("photo", metavar="PHOTO", help="a picture file, any size from 8 x 8")
     parser.add_argument(
-        "--out", metavar="X.inv.safetensors", help="default: NAME.inv.safetensors here"
+        "--out",
+        metavar="X.inv.safetensors",
+        help="file to write (default: the photo's name with this ending, in the current folder)",
     )
-    parser.add_argument("--prompt", metavar="P", help="what the photo shows (default: its caption)")
+    parser.add_argument(
+        "--prompt", metavar="PROMPT", help="what the photo shows (default: its caption)"
+    )
     options.add_inversion(parser)
     options.add_sampling(parser)
     options.add_model(parser)
@@ -27,17 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ..files import check_output_folder
+    from safetensors import SafetensorError
+
+    from ..files import OutputError, check_output_folder
     from ..images import open_photo
     from ..numbers import OptionError
+    from ..prompts import PromptError
+    from .output import decibel
 
     options.check_sampling(args)
+    options.check_model(args)
+    if args.prompt is not None and not args.prompt.strip():
+        raise PromptError("--prompt is empty: say what the photo shows, or leave it out")
+    settings = options.check_inversion(args)
     photo = open_photo(args.photo)
     out = Path(args.out or f"{photo.name}.inv.safetensors")
     if out.is_dir() or not out.name.endswith(".safetensors"):
         raise OptionError(f"--out {out}: give a file name that ends in .inv.safetensors")
     check_output_folder(out.parent)
-    settings = options.check_inversion(args)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
         inversion = editor.invert(
@@ -49,17 +60,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             negative_prompt=args.negative_prompt,
             fit=args.fit,
             seed=args.seed,
-            **settings,
+            **dict[str, Any](settings),
         )
-    inversion.save(out)
+    try:
+        inversion.save(out)
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise OutputError(
+            f"cannot write {out}: {reason}; make room or choose another folder"
+        ) from None
     figures = inversion.extra
     if not args.json:
         cached = " (from the cache)" if figures.get("from_cache") else ""
         print(f"{out}: {inversion.method}, {inversion.steps} steps{cached}")
         print(f"prompt          {inversion.prompt}")
         print(
-            f"reconstruction  {figures['reconstruction_psnr']:.2f} dB of "
-            f"{figures['ceiling_psnr']:.2f} dB (the autoencoder's own round trip)"
+            f"reconstruction  {decibel(figures['reconstruction_psnr'])} of "
+            f"{decibel(figures['ceiling_psnr'])} possible (the autoencoder's own round trip)"
         )
         print(
             f"cost            {figures['seconds']:.1f} s, {figures['unet_forwards']} UNet rows "

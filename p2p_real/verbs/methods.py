@@ -1,6 +1,6 @@
 """List the inversion and edit methods: settings, cost, exactness, paper.
 
-Example:
+Examples:
   p2p-real methods
   p2p-real methods null-text
 """
@@ -15,7 +15,9 @@ from . import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="METHOD", help="only this one")
+    parser.add_argument(
+        "name", nargs="?", metavar="METHOD", help="only this one, such as null-text"
+    )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="for the cost (50)")
     options.add_output(parser)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from ..editor import Editor
     from ..progress import Bars
 
+V = TypeVar("V")
+
 
 def add_model(parser: argparse.ArgumentParser, *, captioner: bool = True) -> None:
     """--model and where it runs."""
-    group = parser.add_argument_group("model")
+    group = parser.add_argument_group("the model")
     group.add_argument(
         "--model",
         default="tabletop",
@@ -28,20 +32,21 @@ def add_model(parser: argparse.ArgumentParser, *, captioner: bool = True) -> Non
         "--dtype",
         default="auto",
         choices=("auto", "float32", "float16", "bfloat16"),
-        help="of the network (default: auto = float16 on a GPU, float32 on CPU)",
+        help="precision of the network (default: auto = float16 on a GPU, float32 on CPU)",
     )
     group.add_argument(
         "--offload",
         choices=("none", "model"),
         default="none",
-        help="model: keep only the module in use on the GPU",
+        help="model: keep only the part in use on the GPU, for little memory (default: none)",
     )
     if captioner:
         group.add_argument(
             "--captioner",
             default="blip",
             metavar="C",
-            help="blip (default), or a folder or hub id of a BLIP",
+            help="who describes a photo that comes without words: blip (default), or a folder "
+            "or hub id of a BLIP",
         )
 
 
@@ -50,7 +55,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout, nothing else there"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars and notes")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bars and notes, only warnings and errors"
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -63,14 +70,15 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=float,
         metavar="W",
-        help="guidance_scale (default 7.5; the embedded model has its own)",
+        help="guidance_scale: how strongly the words are followed, 0 to 100 (default 7.5, or what "
+        "suits the model or was used to invert)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="of random draws (0)")
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="of all random draws (0)")
     group.add_argument(
         "--negative-prompt",
         default="",
         metavar="P",
-        help="what the picture should not be (not with null-text and negative-prompt inversion)",
+        help="what the picture should not be; null-text and negative-prompt inversion take none",
     )
 
 
@@ -78,7 +86,9 @@ def add_inversion(parser: argparse.ArgumentParser) -> None:
     """--method and what belongs to it."""
     group = parser.add_argument_group("inversion")
     group.add_argument(
-        "--method", metavar="M", help="inversion method (see p2p-real methods; default: direct)"
+        "--method",
+        metavar="M",
+        help="how the latents are found (default: direct; p2p-real methods)",
     )
     group.add_argument(
         "--method-option",
@@ -91,98 +101,146 @@ def add_inversion(parser: argparse.ArgumentParser) -> None:
         "--fit",
         default="resize",
         choices=("resize", "crop", "pad"),
-        help="how the photo is put on the model's grid; undone exactly (default: resize)",
+        help="how the photo is put on the model's grid: whole and scaled, its middle, or whole "
+        "with a border; undone at the end (default: resize)",
     )
     group.add_argument("--no-cache", action="store_true", help="neither read nor keep inversions")
 
 
 def add_edit(parser: argparse.ArgumentParser) -> None:
     """What to say and how the edit acts."""
-    words = parser.add_argument_group("what to change (one or more)")
-    words.add_argument("--target", metavar="P", help="the whole new prompt")
-    words.add_argument(
-        "--swap", action="append", default=[], metavar="A=B", help="a word or phrase for another"
+    words = parser.add_argument_group(
+        "what to change",
+        "One or more of these; all but --style may be repeated. A word that stands several times "
+        "is named word#2, the second one. Phrases are written in quotes.",
     )
-    words.add_argument("--add", action="append", default=[], metavar="P", help="a phrase to add")
+    words.add_argument("--target", metavar="P", help="the whole new prompt, instead of swaps")
+    words.add_argument(
+        "--swap",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="a word or phrase for another",
+    )
+    words.add_argument(
+        "--add", action="append", default=[], metavar="P", help="a phrase at the end"
+    )
     words.add_argument("--remove", action="append", default=[], metavar="W", help="a word to drop")
     words.add_argument(
         "--weight",
         action="append",
         default=[],
         metavar="W=X",
-        help="attention of a word of the new prompt times X: 2 is more of it, -1 is less",
+        help="attention of a word of the new prompt times X: 2 is more of it, 0 none, -2 its "
+        "contrary",
     )
-    words.add_argument("--style", metavar="P", help="such as 'a watercolor painting'")
+    words.add_argument("--style", metavar="P", help="what it becomes: 'a watercolor painting'")
     how = parser.add_argument_group("how it acts")
     how.add_argument(
         "--edit",
         action="append",
         default=[],
         metavar="E",
-        help="edit method: p2p (default) or plain; may be repeated",
+        help="edit method, default p2p (see p2p-real methods); several act together",
     )
     how.add_argument(
-        "--edit-option", action="append", default=[], metavar="K=V", help="a setting of the edit"
+        "--edit-option",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a setting of the edit method, such as self_scale=1; may be repeated",
     )
     how.add_argument(
         "--cross-replace",
         action="append",
         default=[],
         metavar="X",
-        help="keep the photo's word maps until this fraction of the steps (0.8), or word=0.4 for "
-        "one word; may be repeated",
+        help="keep where each word was seen in the photo until this fraction of the steps: 1 holds "
+        "shapes most, 0 not at all (0.8); word=0.4 for one word of the new prompt; may be repeated",
     )
     how.add_argument(
         "--self-replace",
         type=float,
         metavar="X",
-        help="keep the photo's geometry until this fraction of the steps (0.4)",
+        help="keep the photo's layout and shapes until this fraction of the steps (0.4)",
     )
     how.add_argument(
         "--local",
         action="append",
         default=[],
-        metavar="W[=W]",
-        help="change the picture only where this word is; old=new where its name changes",
+        metavar="WORD",
+        help="change the picture only where this word is seen; may be repeated",
     )
     how.add_argument(
-        "--subtract", action="append", default=[], metavar="W", help="but not where this word is"
+        "--subtract",
+        action="append",
+        default=[],
+        metavar="W",
+        help="but not where this word is seen",
     )
     how.add_argument(
-        "--local-threshold", type=float, default=0.3, metavar="X", help="of the mask (0.3)"
+        "--local-threshold",
+        type=float,
+        default=0.3,
+        metavar="X",
+        help="how strongly a place must show the word of --local: less is a larger area (0.3)",
     )
     how.add_argument(
-        "--local-start", type=float, default=0.2, metavar="X", help="of the local blend (0.2)"
+        "--local-start",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="fraction of the steps from which on --local acts (0.2)",
     )
-    how.add_argument("--mask", metavar="FILE", help="picture, white where the photo may change")
+    how.add_argument(
+        "--mask", metavar="FILE", help="picture of the photo's size, white where it may change"
+    )
     how.add_argument(
         "--strength", type=float, default=1.0, metavar="X", help="0 changes nothing, 1 is all (1)"
     )
     how.add_argument(
         "--paste-back",
         action="store_true",
-        help="the photo's own pixels outside the mask, bit for bit",
+        help="the photo's own pixels outside the area of --local or --mask, bit for bit",
     )
     how.add_argument(
-        "--explicit", action="store_true", help="make every attention map (slow reference)"
+        "--explicit",
+        action="store_true",
+        help="make every attention map: slower, the same picture; for checking",
     )
+
+
+def keyed(found: Iterable[tuple[str, V]], option: str) -> dict[str, V]:
+    """Names and values of an option that may be repeated.
+
+    Raises:
+        OptionError: a name is given twice.
+    """
+    from ..numbers import OptionError
+
+    result: dict[str, V] = {}
+    for name, value in found:
+        if name in result:
+            raise OptionError(f"{option} gives {name!r} twice: leave one out")
+        result[name] = value
+    return result
 
 
 def pairs(values: list[str], option: str) -> dict[str, str]:
     """``K=V`` options as a mapping.
 
     Raises:
-        OptionError: one has no ``=``.
+        OptionError: one has no ``=``, or two have one key.
     """
-    from ..defaults import OptionError
+    from ..numbers import OptionError
 
-    found = {}
+    found = []
     for text in values:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key or not value:
-            raise OptionError(f"{option} {text!r} is not of the form NAME=VALUE")
-        found[key] = value
-    return found
+            raise OptionError(f"{option} {text!r}: give NAME=VALUE")
+        found.append((key.replace("-", "_"), value))
+    return keyed(found, option)
 
 
 def edit_words(args: argparse.Namespace) -> dict[str, Any]:
@@ -191,39 +249,38 @@ def edit_words(args: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "target": args.target,
-        "swap": dict(parse_swap(s) for s in args.swap),
+        "swap": keyed((parse_swap(s) for s in args.swap), "--swap"),
         "add": args.add,
         "remove": args.remove,
-        "weight": dict(parse_weight(w) for w in args.weight),
+        "weight": keyed((parse_weight(w) for w in args.weight), "--weight"),
         "style": args.style,
     }
 
 
 def edit_control(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of an edit that say how it acts."""
-    from ..defaults import OptionError
+    from ..numbers import OptionError
 
-    cross: dict[str, float] = {}
+    cross, local = [], []
     for text in args.cross_replace:
         word, equals, number = text.rpartition("=")
         try:
-            cross[word.strip() if equals else "default_"] = float(number)
+            cross.append((word.strip() if equals else "default_", float(number)))
         except ValueError:
             raise OptionError(
                 f"--cross-replace {text!r}: give a fraction such as 0.8, or word=0.4"
             ) from None
-    local: dict[str, str] = {}
     for text in args.local:
         old, equals, new = (part.strip() for part in text.partition("="))
         if not old or (equals and not new):
             raise OptionError(f"--local {text!r}: give a word, or old=new")
-        local[old] = new or old
+        local.append((old, new or old))
     return {
         "edit": tuple(args.edit) or ("p2p",),
         "edit_options": pairs(args.edit_option, "--edit-option"),
-        "cross_replace": cross or None,
+        "cross_replace": keyed(cross, "--cross-replace") or None,
         "self_replace": args.self_replace,
-        "local": local or None,
+        "local": keyed(local, "--local") or None,
         "subtract": args.subtract,
         "local_threshold": args.local_threshold,
         "local_start": args.local_start,
@@ -238,25 +295,64 @@ def bars(args: argparse.Namespace) -> Bars:
     """Progress bars, unless asked for quiet."""
     from ..progress import Bars
 
-    return Bars(disable=args.quiet)
+    return Bars(disable=args.quiet, begin=args.begin)
 
 
 def check_sampling(args: argparse.Namespace) -> None:
     """Refuse numbers before any weight is loaded."""
-    from ..numbers import check_numbers
+    from ..numbers import OptionError, check_numbers
 
     check_numbers(steps=args.steps, guidance_scale=args.guidance, seed=args.seed)
+    if args.negative_prompt.strip() and args.guidance == 1:
+        raise OptionError(
+            "--negative-prompt has no effect at --guidance 1, which never asks for it: give a "
+            "higher guidance"
+        )
 
 
 def check_inversion(args: argparse.Namespace) -> dict[str, str]:
     """Refuse an unknown method or setting before any weight is loaded; its settings."""
     from inversion import inverters
 
-    from ..numbers import METHOD
+    from ..numbers import METHOD, check_negative
 
     settings = pairs(args.method_option, "--method-option")
-    inverters.create(args.method or METHOD, **settings)
+    check_negative(inverters.create(args.method or METHOD, **settings), args.negative_prompt)
     return settings
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse an unknown model, device or captioner before any weight is loaded."""
+    from ..backbones.names import ALIASES, MOVED, find_model
+
+    if args.model not in (*ALIASES, *MOVED):  # those are known, and get their notice later
+        find_model(args.model)
+    if args.device != "auto" or args.offload != "none":
+        from ..backbones.placement import check_offload, pick_device
+
+        check_offload(args.offload, pick_device(args.device))
+    if hasattr(args, "captioner"):
+        check_captioner(args)
+
+
+def check_captioner(args: argparse.Namespace) -> None:
+    """Refuse an unknown captioner, and one that would have nothing to do.
+
+    Raises:
+        UnknownCaptioner, OptionError: says what there is, or why it is not needed.
+    """
+    from captioning.registry import check_captioner
+
+    from ..numbers import OptionError
+
+    name = args.captioner
+    if "/" not in name and not Path(name).exists():
+        check_captioner(name)
+    for option in ("source", "prompt"):
+        if getattr(args, option, None) is not None and "captioner" in args.given:
+            raise OptionError(
+                f"--captioner is not needed: --{option} says what the photo shows; leave one out"
+            )
 
 
 def load_editor(args: argparse.Namespace, progress: Bars) -> Editor:

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..files import plain, write_json
+from ..files import OutputError, plain, write_json
+from ..numbers import OptionError
 from ..pictures import save_png
 from ..result import EditResult
+
+NAMES = ("edited.png", "reconstruction.png", "source.png", "strip.png", "mask.png", "report.json")
+
+
+def keep_inputs(folder: Path, *inputs: str | None) -> None:
+    """Refuse an output folder where a result would replace what was given.
+
+    Raises:
+        OptionError: names the file.
+    """
+    ours = {(folder / name).resolve() for name in NAMES}
+    for given in inputs:
+        if given and Path(given).resolve() in ours:
+            raise OptionError(f"{given} would be overwritten by the result: give another --out")
+
+
+@contextlib.contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, whose files go into ``folder`` all at once at the end.
+
+    Where one cannot be written, none of them appears, and what stood there before stays.
+
+    Raises:
+        OutputError: names the file as it would have been called.
+    """
+    hidden = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        hidden.mkdir()
+        yield hidden
+        for file in sorted(hidden.iterdir()):
+            os.replace(file, folder / file.name)
+    except (OutputError, OSError) as error:
+        text = str(error).replace(str(hidden), str(folder))
+        raise OutputError(text) from None
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def save(
     result: EditResult, folder: Path, command: dict[str, Any], *, generated: bool = False
 ) -> dict[str, Any]:
-    """Write the pictures and ``report.json``; the report with the files' names.
+    """Write the pictures and ``report.json``, all or none; the report with the files' names.
 
     Args:
         result: of an edit.
@@ -22,21 +64,17 @@ def save(
         generated: name the starting picture ``source.png``.
     """
     settings = {"command": command, "report": _short(result.report)}
-    files = {"edited": "edited.png", "reconstruction": "reconstruction.png", "strip": "strip.png"}
-    if generated:
-        files["source"] = files.pop("reconstruction")
-        files["source"] = "source.png"
-    save_png(result.image, folder / files["edited"], settings)
-    other = "source" if generated else "reconstruction"
-    save_png(result.reconstruction, folder / files[other], settings)
-    save_png(result.strip(), folder / files["strip"], settings)
+    first = "source" if generated else "reconstruction"
+    pictures = {"edited": result.image, first: result.reconstruction, "strip": result.strip()}
     if result.mask is not None:
-        files["mask"] = "mask.png"
-        save_png(result.mask, folder / files["mask"], settings)
+        pictures["mask"] = result.mask
     report = dict(plain(result.report))
-    report["files"] = {k: str(folder / v) for k, v in files.items()}
+    report["files"] = {name: str(folder / f"{name}.png") for name in pictures}
     report["command"] = command
-    write_json(folder / "report.json", report)
+    with together(folder) as place:
+        for name, picture in pictures.items():
+            save_png(picture, place / f"{name}.png", settings)
+        write_json(place / "report.json", report)
     return report
 
 
@@ -72,15 +110,19 @@ def acted_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def decibel(psnr: float | None) -> str:
+    """A PSNR for people; None is that of equal pictures."""
+    return "every pixel" if psnr is None else f"{psnr:.1f} dB"
+
+
 def describe(report: dict[str, Any]) -> str:
     """A few lines about an edit."""
     lines = [f"source  {report.get('source')}", f"target  {report.get('target')}"]
     if report.get("controls"):
         lines.append(acted_table(report))
-    if report.get("reconstruction_psnr") is not None:
-        ceiling = report.get("ceiling_psnr")
-        of = f" of {ceiling:.1f} dB possible" if ceiling else ""
-        lines.append(f"reconstruction {report['reconstruction_psnr']:.1f} dB{of}")
+    if "reconstruction_psnr" in report:
+        reached, possible = report["reconstruction_psnr"], report.get("ceiling_psnr")
+        lines.append(f"reconstruction {decibel(reached)} of {decibel(possible)} possible")
     lines.append(f"{report['seconds']:.1f} s, {report['unet_rows']} UNet rows")
     lines += [f"{name:<15} {path}" for name, path in report["files"].items()]
     return "\n".join(lines)

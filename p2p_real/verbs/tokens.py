@@ -1,6 +1,6 @@
 """Show how a prompt is cut into tokens; of two prompts, how their words are aligned.
 
-Example:
+Examples:
   p2p-real tokens "a hippopotamus on a mat" --model sd1.5
   p2p-real tokens "a red ball on a wooden table" "a blue cube on a wooden table"
 """
@@ -14,8 +14,8 @@ from . import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", metavar="PROMPT")
-    parser.add_argument("target", nargs="?", metavar="TARGET")
+    parser.add_argument("prompt", metavar="PROMPT", help="a prompt, in quotes")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="what it is changed to")
     options.add_model(parser, captioner=False)
     options.add_output(parser)
 
@@ -27,9 +27,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if not args.prompt.strip() or (args.target is not None and not args.target.strip()):
         raise PromptError("the prompt is empty: give some words")
+    options.check_model(args)
     from ..backbones import load_backbone
 
-    backbone = load_backbone(args.model, device=args.device, dtype=args.dtype)
+    backbone = load_backbone(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        lora=args.lora,
+        offload=args.offload,
+    )
     source = backbone.tokens(args.prompt)
     source.check_length()
 
@@ -48,6 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{len(source.ids)} tokens of {source.length - 2}")
         return result
     target = backbone.tokens(args.target)
+    target.check_length()
     found = align(source, target)
     result |= {
         "target": args.target,
