@@ -10,7 +10,6 @@ import torch
 
 from inversion import Inversion
 from p2p_real.editor import Editor
-
 from tests.small import small_sd, small_sdxl
 
 FAMILIES = ("epsilon", "v_prediction", "sdxl")
