@@ -23,7 +23,7 @@ from p2p_real.tabletop.train.settings import (
     pick_precision,
     pick_workers,
 )
-from p2p_real.tabletop.train.state import write_json
+from p2p_real.tabletop.train.state import sweep, write_json
 from p2p_real.tabletop.train.unet import UnetTask
 from p2p_real.tabletop.train.vae import DecoderTask, VaeTask
 from p2p_real.tabletop.vocabulary import make_bert_tokenizer, make_clip_tokenizer
@@ -75,6 +75,7 @@ def run(settings: Settings, stages: Sequence[str] = STAGES) -> None:
         stages: Names from `STAGES`.
     """
     _remember(settings)
+    sweep(settings.out / "state")
     if "data" in stages:
         make_data(settings)
     if "tokenizer" in stages:

@@ -32,7 +32,7 @@ SKIP = -100  # what a cross-entropy leaves out
 class CaptionerTask(Task):
     """Trains the captioner, with help for its vision half that is thrown away at the end.
 
-    A caption says the shape in one word of ten, which is little to learn seeing from. So two
+    A caption says the shape in one word of ten, which is little to learn seeing from. So
     linear heads also tell for each patch whether an object stands there and its shape, colour
     and material, and for the whole picture ground and light: the renderer knows them all.
     """

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from p2p_real.tabletop.scene import Record, held_out_rng, sample_scene
 from p2p_real.tabletop.train.renderer import chunk_file, chunk_records, render_chunk
 from p2p_real.tabletop.train.settings import Settings
-from p2p_real.tabletop.train.state import write_json
+from p2p_real.tabletop.train.state import sweep, write_json
 
 HELD_OUT = 9  # seed of the records that a run is measured on
 
@@ -51,6 +51,7 @@ def make_data(settings: Settings) -> None:
         for process in work:
             process.terminate()
             process.wait()
+    sweep(folder)
     write_json(done, {"chunks": len(chunk_files(folder))})
 
 

@@ -30,6 +30,12 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any])
     os.replace(beside, path)
 
 
+def sweep(folder: Path) -> None:
+    """Takes away what a killed process had begun to write."""
+    for path in folder.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `write_tensors` wrote."""
     with safe_open(path, "pt") as file:
