@@ -74,6 +74,13 @@ def load_reader(path: str | Path = READER, device: str | torch.device = "cpu") -
 
     Returns:
         The reader, in evaluation mode and float32.
+
+    Example:
+        >>> from p2p_real.tabletop.render import render
+        >>> from p2p_real.tabletop.scene import held_out_rng, sample_scene
+        >>> scene = sample_scene(held_out_rng(0), two=0)
+        >>> load_reader().read(render([scene]))[0]["light"] == scene["light"]
+        True
     """
     reader = Reader()
     reader.load_state_dict(load_file(path))

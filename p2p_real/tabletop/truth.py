@@ -66,6 +66,13 @@ def truth_pair(
 
     Raises:
         ValueError: An edit or a value that the world does not have.
+
+    Example:
+        >>> from p2p_real.tabletop.scene import held_out_rng, sample_scene
+        >>> scene = sample_scene(held_out_rng(0), two=0)
+        >>> pair = truth_pair(scene, {"op": "ground", "to": "sand"}, size=16)
+        >>> pair.target_words, "on the sand" in pair.target_caption
+        (('sand',), True)
     """
     edited = apply_edit(record, edit)
     source, target = render([record, edited], size, device)
