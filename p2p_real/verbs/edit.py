@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise PromptError("--source is empty: say what the photo shows, or leave it out")
     subject = open_subject(args)
     settings = options.check_inversion(args)
-    source, sizes, made_of = known_of(subject, args.source)
+    source, sizes, made_of = known_of(subject, args)
     if source is not None:
         how.check_words(wanted.apply(source))
     how.check_mask(*sizes)
@@ -179,16 +179,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def known_of(
-    subject: Any, source: str | None
+    subject: Any, args: argparse.Namespace
 ) -> tuple[str | None, list[tuple[int, int]], str | None]:
-    """The source prompt as far as it is known, the sizes a mask may have, the photo's hash."""
-    from inversion import Inversion
+    """The source prompt as far as it is known, the sizes a mask may have, the photo's hash.
+
+    Raises:
+        InversionError: a saved inversion does not say how the photo was fitted.
+    """
+    from inversion import Inversion, InversionError
 
     from ..fitting import Fit
 
     if not isinstance(subject, Inversion):
-        return source, [subject.size], subject.sha256
-    fit = Fit.from_json(subject.photo.get("fit", {}))
+        return args.source, [subject.size], subject.sha256
+    try:
+        fit = Fit.from_json(subject.photo.get("fit", {}))
+    except ValueError:
+        raise InversionError(
+            f"{args.photo}: field 'photo' does not say how the photo was fitted: invert it again"
+        ) from None
     return subject.prompt, [fit.original, fit.fitted], subject.photo.get("sha256")
 
 
