@@ -148,6 +148,9 @@ class P2P(EditMethod):
     compat: bool = setting(
         False, "the published code's word search, mappers and rounding, quirks included"
     )
+    strength: float = setting(
+        1.0, "below 1, every place keeps that much of the source's own word map", low=0, high=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,7 +166,8 @@ class P2P(EditMethod):
 
     def at_strength(self, strength: float) -> P2P:
         weights = tuple((w, 1 + strength * (v - 1)) for w, v in self.weights)
-        return dataclasses.replace(self, weights=weights)  # type: ignore[type-var]
+        strength = strength * self.strength
+        return dataclasses.replace(self, weights=weights, strength=strength)  # type: ignore[type-var]
 
     def controls(self, context: EditContext) -> Sequence[Control]:
         made: list[Control] = [self._cross(context)]
@@ -181,6 +185,8 @@ class P2P(EditMethod):
             for g in range(len(context.targets))
         ]
         matrix, taken, weights = (torch.stack(column) for column in zip(*tables, strict=True))
+        if self.strength < 1:
+            matrix, taken = _weaker(matrix, taken, self.strength)
         window = (self.cross_start, self.cross_replace)
         if self.compat:
             windows = {"default_": window} | {w: (a, b) for w, a, b in self.word_windows}
@@ -220,3 +226,14 @@ class P2P(EditMethod):
         else:
             matrix, taken = published.replace_mapper(source, target), torch.ones(size)
         return matrix, taken, published.equalizer(target, dict(self.weights))
+
+
+def _weaker(matrix: Tensor, taken: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Tables between "each word is the source's word at that place" (0) and the given ones (1).
+
+    The text goes from the source's to the target's at the same pace, so 0 is the reconstruction
+    also where an added word moves all that follow.
+    """
+    share = 1 - strength * (1 - taken)  # [G, T] of the map that is taken at all
+    mixed = (1 - strength) * torch.eye(matrix.shape[-1]) + strength * matrix * taken[:, None]
+    return mixed / share.clamp(min=1e-6)[:, None], share
