@@ -7,7 +7,7 @@ what an edit changes. The loop knows neither attention nor any method by name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
@@ -177,7 +177,42 @@ def sample(
                     f"(timestep {step.t}): run in float32 (--dtype float32) or lower the guidance"
                 )
             progress(stage, done, len(steps))
-    return x
+    return x.float()
+
+
+def climb(
+    x0: Tensor,
+    schedule: Schedule,
+    move: Callable[[Tensor, Step], Tensor],
+    *,
+    progress: Progress = quiet,
+    stage: str = "inversion",
+) -> Tensor:
+    """The way up, level by level: ``move`` gives the latents of the level that is entered.
+
+    Args:
+        x0: [B, C, h, w] clean latents.
+        schedule: the sampling schedule.
+        move: (latents at ``step.clean``, step) -> latents at ``step.noisy``, both [B, C, h, w].
+        progress: called after each step.
+        stage: what is going on, for progress and errors.
+
+    Returns:
+        trajectory [S + 1, B, C, h, w], float32, 0 = ``x0``.
+
+    Raises:
+        NumericsError: latents became NaN or infinite; names the step.
+    """
+    path = [x0.float()]
+    for done, step in enumerate(schedule.up(), 1):
+        path.append(move(path[-1], step))
+        if not torch.isfinite(path[-1]).all():
+            raise NumericsError(
+                f"latents are not finite after inversion step {done} of {len(schedule)} "
+                f"(timestep {step.t}): run in float32 (--dtype float32)"
+            )
+        progress(stage, done, len(schedule))
+    return torch.stack(path)
 
 
 @torch.no_grad()
@@ -200,27 +235,21 @@ def ddim_invert(
         denoiser: network, text and guidance of the B photos.
         schedule: the sampling schedule.
         departure: ask at the timestep that is left instead of the one that is entered.
+        progress: called after each step.
+        stage: what is going on, for progress and errors.
 
     Returns:
         trajectory [S + 1, B, C, h, w], float32, 0 = ``x0``.
 
     Paper: Denoising Diffusion Implicit Models (arXiv 2010.02502), section 4.3.
     """
-    x = x0.float()
-    path = [x]
-    steps = list(schedule.up())
-    for done, step in enumerate(steps, 1):
-        asked = step
-        if departure and done > 1:
-            asked = dataclasses.replace(step, t=steps[done - 2].t)
+    left: list[int] = []  # timesteps entered so far
+
+    def move(x: Tensor, step: Step) -> Tensor:
+        asked = dataclasses.replace(step, t=left[-1]) if departure and left else step
+        left.append(step.t)
         layout = denoiser.full_layout()
         out = denoiser.combine(denoiser.predict(x, asked, layout), layout, asked, x)
-        x = mix(both_ends(out, x, step.clean, denoiser.prediction), step.noisy)
-        if not torch.isfinite(x).all():
-            raise NumericsError(
-                f"latents are not finite after inversion step {done} of {len(steps)} "
-                f"(timestep {step.t}): run in float32 (--dtype float32)"
-            )
-        path.append(x)
-        progress(stage, done, len(steps))
-    return torch.stack(path)
+        return mix(both_ends(out, x, step.clean, denoiser.prediction), step.noisy)
+
+    return climb(x0, schedule, move, progress=progress, stage=stage)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -66,12 +66,15 @@ class Schedule:
         ends: the level each step lands on, length S, same order. Without ``compat`` the end of a
             step is the start of the next.
         prediction: what the network gives: ``epsilon``, ``v_prediction`` or ``sample``.
+        table: the cumulative product over all training timesteps, for published code that takes
+            levels between the listed ones; empty where it is not known (a schedule read back).
     """
 
     timesteps: tuple[int, ...]
     starts: tuple[Level, ...]
     ends: tuple[Level, ...]
     prediction: str = "epsilon"
+    table: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def make(
@@ -118,7 +121,7 @@ class Schedule:
         if compat:
             ratio = len(table) // len(steps)
             ends = [Level.of(table[t - ratio]) if t >= ratio else final for t in steps]
-        return cls(tuple(steps), tuple(starts), tuple(ends), prediction)
+        return cls(tuple(steps), tuple(starts), tuple(ends), prediction, tuple(table))
 
     def __len__(self) -> int:
         return len(self.timesteps)
