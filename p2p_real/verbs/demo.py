@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..editor import Editor
     from ..tabletop import PHOTOS
 
+    options.calm_threads("tabletop")
     began = time.perf_counter()
     with options.bars(args) as bars:
         editor = Editor.load("tabletop", device=args.device, cache=False, progress=bars)

@@ -359,6 +359,7 @@ def load_editor(args: argparse.Namespace, progress: Bars) -> Editor:
     """The editor that the options ask for."""
     from ..editor import Editor
 
+    calm_threads(args.model)
     return Editor.load(
         args.model,
         device=args.device,
@@ -369,3 +370,17 @@ def load_editor(args: argparse.Namespace, progress: Bars) -> Editor:
         cache=not getattr(args, "no_cache", True),
         progress=progress,
     )
+
+
+def calm_threads(model: str) -> None:
+    """One thread for the embedded model, unless OMP_NUM_THREADS says otherwise.
+
+    Its layers are too small to share out: a second thread gains nothing on a quiet machine, and on
+    a busy one the threads wait for each other at every layer.
+    """
+    import os
+
+    if model == "tabletop" and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
