@@ -50,6 +50,10 @@ class NullText(Inverter):
     lr: float = setting(
         1e-2, "Adam's learning rate at the first step; falls to half", low=0, high=1
     )
+    start: float = setting(0.0, "first timestep that is fitted, as a share", low=0, high=1)
+    stop: float = setting(
+        1.0, "end of the fitted timesteps; outside them the empty text stays", low=0, high=1
+    )
     compat: bool = setting(
         False,
         "the published rule: the loss is tested after an update, so each timestep makes at least "
@@ -70,7 +74,7 @@ class NullText(Inverter):
     ) -> Recording:
         path = walk_up(x0, denoiser, schedule, progress=progress)
         photos = [
-            self._fit(path[:, b], _one(denoiser, b), schedule, progress)
+            self._fit(path[:, b], one_photo(denoiser, b), schedule, progress)
             for b in range(denoiser.branches)
         ]
         names = ("uncond", "losses")
@@ -81,6 +85,10 @@ class NullText(Inverter):
 
     def replay(self, trajectory: Tensor, tape: dict[str, Tensor]) -> Replay:
         return LearnedUncond(trajectory, tape["uncond"])
+
+    def fits(self, step: Step) -> bool:
+        """Whether the text of a step is fitted."""
+        return int(self.start * step.count) <= step.index < int(self.stop * step.count)
 
     def rate(self, step: Step) -> float:
         """Adam's learning rate at a step."""
@@ -93,7 +101,8 @@ class NullText(Inverter):
         scale = getattr(denoiser.guide, "scale", 1.0)
         guide = ClassifierFree(scale)
         x, start = path[-1][None], denoiser.uncond
-        embeds = start.embeds[:1].float()
+        empty = start.embeds[:1].float()
+        embeds = empty
         kept, losses = [], torch.full((len(schedule), max(1, self.inner_steps)), -1.0)
         with frozen(denoiser.model), memo(denoiser.model) as remember:
             for step in schedule.down():
@@ -102,8 +111,9 @@ class NullText(Inverter):
                 with torch.no_grad():
                     cond = denoiser.predict(x, step, Layout(((COND, 0),)))
                 remember.start()
+                text = embeds if self.fits(step) else empty
                 embeds, out = self._inner(
-                    x, goal, cond, embeds, step, denoiser, guide, losses[step.index]
+                    x, goal, cond, text, step, denoiser, guide, losses[step.index]
                 )
                 remember.forget()
                 kept.append(embeds[0])
@@ -143,7 +153,7 @@ class NullText(Inverter):
             full = TextCond(t.to(plain.embeds.dtype), plain.pooled, plain.time_ids)
             return denoiser.predict(x, step, layout, uncond=full)
 
-        for j in range(self.inner_steps):
+        for j in range(self.inner_steps if self.fits(step) else 0):
             with torch.enable_grad():
                 out = answer(text)
                 est = both_ends(guide(out, cond, step), x, step.noisy, denoiser.prediction)
@@ -160,7 +170,7 @@ class NullText(Inverter):
             return text.detach(), answer(text.detach())
 
 
-def _one(denoiser: Denoiser, b: int) -> Denoiser:
+def one_photo(denoiser: Denoiser, b: int) -> Denoiser:
     """The denoiser of photo ``b`` alone, with its own counts."""
     one = denoiser.with_guide(denoiser.guide)
     one.cond = denoiser.cond.rows([b])
