@@ -18,7 +18,17 @@ from inversion.denoiser import Denoiser
 from inversion.sampling import Intervention
 from inversion.schedule import Step
 
-from .control import Call, ColumnEdit, Control, NothingActed, Site, attend, attend_with_maps
+from .control import (
+    Call,
+    ColumnEdit,
+    Control,
+    NothingActed,
+    RowSwap,
+    Site,
+    attend,
+    attend_with_maps,
+    take,
+)
 
 _PLAIN = ("AttnProcessor", "AttnProcessor2_0")
 
@@ -74,24 +84,24 @@ class Controlled:
         if encoder_hidden_states is not None and attn.norm_cross:
             text = attn.norm_encoder_hidden_states(text)
 
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [R, N, P, d]
-
-        q, k, v = heads(attn.to_q(hidden_states)), heads(attn.to_k(text)), heads(attn.to_v(text))
-        q = attn.norm_q(q) if attn.norm_q is not None else q
-        k = attn.norm_k(k) if attn.norm_k is not None else k
+        swaps: list[RowSwap] = []
         edits: list[ColumnEdit] = []
         for control in now:
             swap = control.rows(call)
-            if swap is not None:
-                q = q if swap.q is None else q[swap.q]
-                k = k if swap.k is None else k[swap.k]
-                v = v if swap.v is None else v[swap.v]
+            swaps += [] if swap is None else [swap]
             mine = control.columns(call)
             edits += mine
-            see = control.wants_maps(call)
-            if swap is not None or mine or see:
+            if swap is not None or mine or control.wants_maps(call):
                 self.stack.count(control, self.site, step)
+
+        def heads(linear: Any, x: Tensor, rows: list[list[int]]) -> Tensor:
+            return _rows_of(linear, x, rows).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        q = heads(attn.to_q, hidden_states, [s.q for s in swaps if s.q is not None])
+        k = heads(attn.to_k, text, [s.k for s in swaps if s.k is not None])
+        v = heads(attn.to_v, text, [s.v for s in swaps if s.v is not None])  # [R, N, K, d]
+        q = attn.norm_q(q) if attn.norm_q is not None else q
+        k = attn.norm_k(k) if attn.norm_k is not None else k
         see_all = [(c, call) for c in now if c.wants_maps(call)]
         if see_all or self.stack.explicit:
             out = attend_with_maps(q, k, v, edits, see_all)
@@ -111,6 +121,23 @@ class Controlled:
                 "expected: this UNet is not shaped like Stable Diffusion's"
             )
         return h, w
+
+
+def _rows_of(linear: Any, x: Tensor, swaps: list[list[int]]) -> Tensor:
+    """``linear(x)`` with its rows swapped; rows that nobody takes are never computed.
+
+    Args:
+        linear: works on each row alone.
+        x: [R, P, C].
+        swaps: for each swap, in order, where each row is taken from.
+    """
+    if not swaps:
+        return linear(x)  # type: ignore[no-any-return]
+    source = list(range(len(x)))
+    for rows in swaps:
+        source = [source[r] for r in rows]
+    used = sorted(set(source))
+    return take(linear(take(x, used)), [used.index(r) for r in source])
 
 
 class ControlStack(Intervention):

@@ -6,7 +6,9 @@ row is which (:class:`~inversion.denoiser.Layout`); it counts nothing itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -120,6 +122,20 @@ class Control(Intervention):
         return {}
 
 
+@lru_cache(maxsize=512)
+def row_index(rows: tuple[int, ...], device: torch.device) -> Tensor:
+    """Row numbers as a tensor, made once (a list would be sent to the device at every call)."""
+    with torch.inference_mode(False):  # a kept tensor must also serve walks that take gradients
+        return torch.tensor(rows, device=device)
+
+
+def take(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """The rows ``rows`` of ``x``, in that order; ``x`` itself where that is all of them."""
+    if list(rows) == list(range(len(x))):
+        return x
+    return x.index_select(0, row_index(tuple(rows), x.device))
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
     """Attention with column edits, without making a map.
 
@@ -136,33 +152,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
     sdpa = torch.nn.functional.scaled_dot_product_attention
     if not edits:
         return sdpa(q, k, v)
-    rows, more = list(range(len(q))), []
+    rows, more, kept = list(range(len(q))), [], []
     values = list(v.unbind())
     extra = []
     for e in edits:
         taken = e.taken.to(v) @ values[e.row]
         if e.keeps_own:
             more.append(e.source)
+            kept.append(e.row)
             extra.append(taken)
             values[e.row] = e.own.to(v)[:, None] * values[e.row]
         else:
             rows[e.row] = e.source
             values[e.row] = taken
     index = rows + more
-    out = sdpa(q[index], k[index], torch.stack(values + extra))
-    kept = [e.row for e in edits if e.keeps_own]
+    out = sdpa(take(q, index), take(k, index), torch.stack(values + extra))
     if not kept:
         return out
-    result = out[: len(q)].clone()
-    result[kept] += out[len(q) :]
-    return result
+    return out[: len(q)].index_add(0, row_index(tuple(kept), q.device), out[len(q) :])
 
 
 def attend_with_maps(
     q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit], see: list[tuple[Control, Call]]
 ) -> Tensor:
     """The same by explicit maps [R, N, P, K], which ``see`` may look at or replace."""
-    p = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    p = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
     if edits:
         edited = {e.row: e.on_maps(p) for e in edits}
         p = torch.stack([edited.get(r, p[r]) for r in range(len(p))])
