@@ -1,0 +1,1 @@
+"""Benchmarks: quality on the embedded world, published protocols, and speed in ratios."""
