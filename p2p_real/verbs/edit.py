@@ -130,8 +130,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
     from ..numbers import OptionError, check_edit_guidance
     from ..prompts import EditWords, PromptError
-    from ..steering import EditControl
-    from .output import describe, keep_inputs, save
 
     if args.again:
         args = recall(args)
@@ -141,17 +139,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.guidance is not None:
         check_edit_guidance(args.guidance)
     words, control = options.edit_words(args), options.edit_control(args)
-    wanted, how = EditWords(**words), EditControl(**control)
+    wanted = EditWords(**words)
     wanted.check()
-    how.check_names()
     options.check_model(args)
     if args.source is not None and not args.source.strip():
         raise PromptError("--source is empty: say what the photo shows, or leave it out")
     subject = open_subject(args)
-    settings = options.check_inversion(args)
     source, sizes, made_of = known_of(subject, args)
-    if source is not None:
-        how.check_words(wanted.apply(source))
+    prompts = None if source is None else wanted.apply(source)
+    # what needs torch comes last: its import is the slowest of all these
+    from ..steering import EditControl
+    from .output import describe, keep_inputs, save
+
+    how = EditControl(**control)
+    how.check_names()
+    settings = options.check_inversion(args)
+    if prompts is not None:
+        how.check_words(prompts)
     how.check_mask(*sizes)
     if getattr(args, "photo_before", None) not in (None, made_of):
         logger.warning("%s is not the photo that the first edit was made of", args.photo)
@@ -186,12 +190,12 @@ def known_of(
     Raises:
         InversionError: a saved inversion does not say how the photo was fitted.
     """
-    from inversion import Inversion, InversionError
+    if not str(args.photo).endswith(".safetensors"):
+        return args.source, [subject.size], subject.sha256
+    from inversion import InversionError
 
     from ..fitting import Fit
 
-    if not isinstance(subject, Inversion):
-        return args.source, [subject.size], subject.sha256
     try:
         fit = Fit.from_json(subject.photo.get("fit", {}))
     except ValueError:

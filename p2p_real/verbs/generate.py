@@ -74,8 +74,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
     from ..numbers import OptionError, check_edit_guidance
     from ..prompts import EditWords, PromptError
-    from ..steering import EditControl
-    from .output import describe, keep_inputs, save
 
     options.check_sampling(args)
     if not 1 <= args.count <= 10000:
@@ -86,16 +84,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise PromptError("the prompt is empty: say what to draw")
     size = size_of(args.size)
     words, control = options.edit_words(args), options.edit_control(args)
-    wanted, how = EditWords(**words), EditControl(**control)
-    how.check_names()
-    if wanted.any():
-        if args.guidance is not None:
-            check_edit_guidance(args.guidance)
-        how.check_words(wanted.apply(args.prompt))
-        how.check_mask(*([size] if size else []))
-    else:
-        refuse_control(args, control)
+    wanted = EditWords(**words)
     options.check_model(args)
+    prompts = wanted.apply(args.prompt) if wanted.any() else None
+    if prompts is None:
+        refuse_control(args, control)
+    elif args.guidance is not None:
+        check_edit_guidance(args.guidance)
+    # what needs torch comes last: its import is the slowest of all these
+    from ..steering import EditControl
+    from .output import describe, keep_inputs, save
+
+    how = EditControl(**control)
+    if prompts is not None:
+        how.check_names()
+        how.check_words(prompts)
+        how.check_mask(*([size] if size else []))
     keep_inputs(Path(args.out), args.mask)
     folder = check_output_folder(args.out)
 

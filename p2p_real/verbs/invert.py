@@ -8,6 +8,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     options.check_model(args)
     if args.prompt is not None and not args.prompt.strip():
         raise PromptError("--prompt is empty: say what the photo shows, or leave it out")
-    settings = options.check_inversion(args)
     photo = open_photo(args.photo)
     out = Path(args.out or f"{photo.name}.inv.safetensors")
     if out.is_dir() or not out.name.endswith(".safetensors"):
         raise OptionError(f"--out {out}: give a file name that ends in .inv.safetensors")
+    settings = options.check_inversion(args)
     check_output_folder(out.parent)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"cost            {figures['seconds']:.1f} s, {figures['unet_forwards']} UNet rows "
             f"forward, {figures['unet_backwards']} backward"
         )
-        print(f"next            p2p-real edit {out} --model {args.model} --swap OLD=NEW")
+        where = shlex.quote(str(out))
+        print(f"next            p2p-real edit {where} --model {args.model} --swap OLD=NEW")
     return {
         "file": str(out),
         "prompt": inversion.prompt,
