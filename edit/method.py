@@ -21,12 +21,15 @@ class EditContext:
         targets: tokens of each wanted prompt.
         steps: number of sampling steps.
         latent_size: (h, w) of the latents.
+        first_step: index of the first step that is walked. Windows are fractions of the whole walk;
+            only ``compat`` settings read this, and count from that step as published code does.
     """
 
     source: Tokens
     targets: tuple[Tokens, ...]
     steps: int
     latent_size: tuple[int, int]
+    first_step: int = 0
 
     def scale_near(self, side: int = 16) -> int:
         """The scale at which the shorter side of a map is nearest to ``side`` (4 for SD at 512),

@@ -40,11 +40,15 @@ def _bounds(window: Window, rows: int) -> tuple[int, int]:
 
 
 def cross_window(
-    steps: int, targets: Sequence[Tokens], windows: Window | Mapping[str, Window]
+    steps: int,
+    targets: Sequence[Tokens],
+    windows: Window | Mapping[str, Window],
+    first_step: int = 0,
 ) -> Tensor:
-    """The table of cross-attention windows, [steps + 1, G, T] in {0, 1}.
+    """The table of cross-attention windows, [first_step + steps + 1, G, T] in {0, 1}.
 
-    Rows are counted on steps + 1; a word's own window replaces the default on its tokens.
+    Rows are counted on steps + 1; a word's own window replaces the default on its tokens. A walk
+    that starts at ``first_step`` reads its first row there, and the windows keep their length.
     """
     table = dict(windows) if isinstance(windows, Mapping) else {"default_": windows}
     default = table.pop("default_", (0.0, 1.0))
@@ -57,12 +61,13 @@ def cross_window(
             places = [p for p in word_positions(tokens, word) if p < tokens.length]
             gate[:, g, places] = 0
             gate[low:high, g, places] = 1
-    return gate
+    return torch.cat([torch.zeros_like(gate[:1]).expand(first_step, -1, -1), gate])
 
 
-def self_window(steps: int, window: Window) -> tuple[int, int]:
+def self_window(steps: int, window: Window, first_step: int = 0) -> tuple[int, int]:
     """First and last-plus-one step of self-attention replacement."""
-    return _bounds(window, steps)
+    low, high = _bounds(window, steps)
+    return low + first_step, high + first_step
 
 
 def replace_mapper(source: Tokens, target: Tokens) -> Tensor:

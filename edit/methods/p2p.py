@@ -172,7 +172,9 @@ class P2P(EditMethod):
     def controls(self, context: EditContext) -> Sequence[Control]:
         made: list[Control] = [self._cross(context)]
         if self.compat:
-            window = published.self_window(context.steps, (self.self_start, self.self_replace))
+            window = published.self_window(
+                context.steps, (self.self_start, self.self_replace), context.first_step
+            )
         else:
             window = steps_of((self.self_start, self.self_replace), context.steps)
         if window[1] > window[0]:
@@ -190,7 +192,9 @@ class P2P(EditMethod):
         window = (self.cross_start, self.cross_replace)
         if self.compat:
             windows = {"default_": window} | {w: (a, b) for w, a, b in self.word_windows}
-            gate = published.cross_window(context.steps, context.targets, windows)
+            gate = published.cross_window(
+                context.steps, context.targets, windows, context.first_step
+            )
         else:
             gate = cross_gate(context.steps, context.targets, window, self.word_windows)
         return CrossEdit(matrix, taken, weights, gate)
