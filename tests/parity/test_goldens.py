@@ -11,6 +11,7 @@ from torch import Tensor
 from edit import AttentionStore, ControlStack, EditContext, LocalBlend, edits, published
 from inversion import ClassifierFree, Denoiser, Intervention, Replay, TextCond, inverters, sample
 from inversion.methods.direct import Direct
+from inversion.methods.edit_friendly import EditFriendly, draws
 from p2p_real.backbones import load_backbone
 
 from .goldens import Golden, model_folder, names
@@ -18,7 +19,6 @@ from .goldens import Golden, model_folder, names
 MISSING = {
     "c": "pix2pix-zero is not built yet",
     "d": "Attend-and-Excite is not built yet",
-    "e": "edit-friendly DDPM inversion is not built yet",
     "f": "MasaCtrl, plug-and-play and DiffEdit are not built yet",
 }
 
@@ -44,7 +44,7 @@ class Case:
 
     def __init__(self, golden: Golden, backbone: Any) -> None:
         self.golden, self.backbone, f = golden, backbone, golden.fields
-        self.prompts: list[str] = f["prompts"]
+        self.prompts: list[str] = f.get("prompts") or [f["prompt"]]
         self.steps: int = f["num_inference_steps"]
         self.schedule = backbone.schedule(self.steps, compat=True)
         self.tokens = [backbone.tokens(p) for p in self.prompts]
@@ -53,7 +53,8 @@ class Case:
         self._check_inputs()
         self.cond = TextCond(golden.arrays["in/prompt_embeds"])
         self.uncond = TextCond(golden.arrays["in/uncond_embeds"])
-        self.guide = ClassifierFree(float(f["guidance_scale"]))
+        self.guide = ClassifierFree(float(f.get("guidance_scale", 1.0)))
+        self.first_step: int = f.get("skip", 0)
 
     def _check_inputs(self) -> None:
         g = self.golden
@@ -64,19 +65,20 @@ class Case:
         for row, tokens in zip(ids, self.tokens, strict=True):
             kept = list(tokens.ids)[: tokens.length - 2]
             assert row[1 : 1 + len(kept)].tolist() == kept
-        if g.has("in/alphas_cumprod"):
-            g.close("in/alphas_cumprod", self.backbone.scheduler.alphas_cumprod)
-            g.close("in/final_alpha_cumprod", self.backbone.scheduler.final_alpha_cumprod)
+        for table in ("alphas_cumprod", "final_alpha_cumprod"):
+            if g.has(f"in/{table}"):
+                g.close(f"in/{table}", getattr(self.backbone.scheduler, table))
 
     def denoiser(self, prompts: slice = slice(None)) -> Denoiser:
         rows = list(range(len(self.prompts)))[prompts]
         return Denoiser(self.backbone, self.cond.rows(rows), self.uncond, self.guide)
 
     def context(self) -> EditContext:
-        return EditContext(self.tokens[0], tuple(self.tokens[1:]), self.steps, (32, 32))
+        tokens, size = self.tokens, (32, 32)
+        return EditContext(tokens[0], tuple(tokens[1:]), self.steps, size, self.first_step)
 
     def controls(self) -> list[Any]:
-        case = self.golden.fields["case"]
+        case = self.golden.fields.get("case") or {"edit": "none", "reweight": None}
         made: list[Any] = []
         if case["edit"] != "none" or case["reweight"]:
             method = edits.create("p2p", **self._p2p_settings(case))
@@ -118,7 +120,7 @@ class Case:
             g.same(prefix + "mapper", torch.stack([p[0] for p in pairs]))
             g.same(prefix + "alphas", torch.stack([p[1] for p in pairs]))
         if g.has("in/ctl_cross_replace_alpha"):
-            g.same("in/ctl_cross_replace_alpha", cross.gate)
+            g.same("in/ctl_cross_replace_alpha", cross.gate[self.first_step :])
         if g.has("in/ctl_equalizer"):
             for row in cross.weights:
                 g.close("in/ctl_equalizer", row[None])
@@ -139,7 +141,7 @@ class Case:
             words,
             less,
             threshold=tuple(blend["threshold"]),
-            start=blend["start_blend"],
+            start=(int(blend["start_blend"] * self.steps) + self.first_step + 0.5) / self.steps,
             scales=(2,),
         )
 
@@ -256,12 +258,62 @@ def check_direct(case: Case) -> None:
     golden.close("out/edit_latents", case.walk(method.replay(path, tape))[0])
 
 
+def check_edit_friendly(case: Case) -> None:
+    """Both halves of it: the noise maps of a photo, and an edit that plays them."""
+    golden, f = case.golden, case.golden.fields
+    scales = [float(w) for w in f.get("cfg_scales", [f.get("cfg_src", 3.5)])]
+    source = float(f.get("cfg_src", scales[0]))
+    if golden.has("out/x_T"):
+        _ddim_start(case, source, ClassifierFree(tuple(scales)))
+        return
+    skip = case.first_step / case.steps
+    method = EditFriendly(source_guidance=source, skip=skip, eta=f["eta"], compat=True)
+    record = method.extract(
+        golden.arrays["in/z0"],
+        golden.arrays["in/noises"],
+        case.denoiser(slice(0, 1)),
+        case.schedule,
+    )
+    if "seed" in f:
+        ours = draws(record.trajectory, case.steps, torch.Generator().manual_seed(f["seed"]))
+        golden.close("in/noises", torch.stack(ours)[:, None])
+    path, noise = record.trajectory[:, 0], record.tape["noise"][:, 0]
+    for end in ("in", "out"):
+        if golden.has(f"{end}/xts"):
+            golden.close(f"{end}/xts", path)
+        if golden.has(f"{end}/zs"):
+            golden.close(f"{end}/zs", noise.flip(0))
+    if golden.has("out/latents"):
+        if golden.has("in/xts"):
+            path, noise = golden.arrays["in/xts"], golden.arrays["in/zs"].flip(0)
+        guide = EditFriendly(source_guidance=scales[0]).guide(ClassifierFree(tuple(scales)))
+        x, _, steps = case.walk(method.replay(path, {"noise": noise}), guide=guide)
+        _same_walk(case, x, steps)
+
+
+def _ddim_start(case: Case, source: float, guide: Any) -> None:
+    """The variant that edits from the end of a guided DDIM inversion."""
+    golden = case.golden
+    _, path, _ = _inverted(case, "ddim", inversion_guidance=source)
+    golden.close("out/x_T", path[-1:].reshape(golden.arrays["out/x_T"].shape))
+    if golden.has("out/latents"):
+        x, _, steps = case.walk(Replay(path), guide=guide)
+        _same_walk(case, x, steps)
+
+
+def _same_walk(case: Case, x: Tensor, steps: list[Tensor]) -> None:
+    case.golden.close("out/latents", x)
+    if case.golden.has("out/latents_all"):
+        case.golden.close("out/latents_all", torch.stack(steps))
+
+
 CHECKS = {
     "p2p": check_p2p,
     "ddim": check_ddim,
     "null-text": check_null_text,
     "negative-prompt": check_negative_prompt,
     "direct": check_direct,
+    "e": check_edit_friendly,
 }
 
 
