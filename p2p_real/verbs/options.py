@@ -111,8 +111,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     """What to say and how the edit acts."""
     words = parser.add_argument_group(
         "what to change",
-        "One or more of these; all but --style may be repeated. A word that stands several times "
-        "is named word#2, the second one. Phrases are written in quotes.",
+        "One or more of these; --swap, --add, --remove and --weight may be repeated.\n"
+        "word#2 is the second one where a word stands several times; phrases go in quotes.",
     )
     words.add_argument("--target", metavar="P", help="the whole new prompt, instead of swaps")
     words.add_argument(
@@ -169,7 +169,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD",
-        help="change the picture only where this word is seen; may be repeated",
+        help="change the picture only where this word is seen, under its old or its new name; "
+        "may be repeated",
     )
     how.add_argument(
         "--subtract",
