@@ -13,9 +13,15 @@ WordWindow = tuple[str, float, float]
 
 
 def steps_of(window: tuple[float, float], steps: int) -> tuple[int, int]:
-    """First and last-plus-one step of a window given in fractions of the walk, half open."""
+    """First and last-plus-one step of a window given in fractions of the walk, half open.
+
+    A window that is not empty holds at least one step, however few there are.
+    """
     low, high = window
-    return int(low * steps + 1e-9), int(high * steps + 1e-9)
+    first, last = int(low * steps + 1e-9), int(high * steps + 1e-9)
+    if high > low and last == first:
+        return min(first, steps - 1), min(first, steps - 1) + 1
+    return first, last
 
 
 def cross_gate(

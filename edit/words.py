@@ -51,7 +51,9 @@ class Tokens:
         """
         room = self.length - 2
         if len(self.ids) > room:
-            cut = self.text[self.spans[room][0] :].split()[0]
+            start = self.spans[room][0]
+            word = len(self.text[:start].split()) - (not self.text[start - 1 : start].isspace())
+            cut = self.text.split()[max(0, word)]
             raise PromptTooLong(
                 f"the prompt has {len(self.ids)} tokens, the model reads {room}: shorten it "
                 f"(everything from {cut!r} on would be lost): {self.text[:60]!r}..."

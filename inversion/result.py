@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -111,13 +112,13 @@ class Inversion:
         if self.picture is not None:
             tensors["picture"] = self.picture
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        header = self.header()
-        header["tensors_sha256"] = _digest(tensors)
-        meta = {"format": FORMAT, "header": json.dumps(header, sort_keys=True)}
+        header = json.dumps(_plain(self.header()), sort_keys=True, allow_nan=False)
+        meta = {"format": FORMAT, "header": header, "sha256": _digest(tensors, header)}
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         try:
             save_file(tensors, name, metadata=meta)
+            _settle(name)
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -145,16 +146,43 @@ class Inversion:
                     )
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
             header = json.loads(meta["header"])
+            changed = meta["sha256"] != _digest(tensors, meta["header"])
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as e:
             raise InversionError(
                 f"{path}: damaged or not a safetensors file ({e}): invert the photo again"
             ) from None
-        return _build(cls, path, header, tensors)
+        found = _build(cls, path, header, tensors)
+        if changed:
+            raise InversionError(
+                f"{path}: was changed since it was saved (its sha256 does not match its tensors and header): invert the "
+                "photo again"
+            )
+        return found
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """Hash of names, shapes and bytes."""
-    h = hashlib.sha256()
+def _plain(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _settle(name: str) -> None:
+    """Bring a temporary file to the disk, readable as the user's other files are."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(name, 0o666 & ~mask)
+    with open(name, "rb") as f:
+        os.fsync(f.fileno())
+
+
+def _digest(tensors: dict[str, Tensor], header: str) -> str:
+    """Hash of the header and of the tensors' names, shapes and bytes."""
+    h = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         t = tensors[name]
         h.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
@@ -172,7 +200,6 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "photo": dict,
     "extra": dict,
     "schedule": dict,
-    "tensors_sha256": str,
 }
 
 
@@ -202,7 +229,6 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
         raise wrong("schedule", "cannot be read") from None
     if not whole or schedule.prediction not in PREDICTIONS:
         raise wrong("schedule", "does not fit together")
-    digest = _digest(tensors)
     picture = tensors.pop("picture", None)
     if picture is not None and (picture.ndim != 3 or picture.dtype != torch.uint8):
         raise wrong("picture", "is not [H, W, 3] of bytes")
@@ -213,8 +239,6 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
     for name, value in tape.items():
         if len(value) != len(schedule):
             raise wrong(name, f"has {len(value)} rows for {len(schedule)} steps")
-    if digest != header["tensors_sha256"]:
-        raise wrong("tensors_sha256", "does not match the tensors (the file was changed)")
     if not all(torch.isfinite(v).all() for v in (path_tensor, *tape.values())):
         raise wrong("trajectory", "or the tape holds values that are not finite")
     try:
@@ -226,5 +250,5 @@ def _build(cls: type[Inversion], path: Path, header: Any, tensors: dict[str, Ten
         tape=tape,
         schedule=schedule,
         picture=picture,
-        **{f: header[f] for f in _TYPES if f not in ("schedule", "tensors_sha256")},
+        **{f: header[f] for f in _TYPES if f != "schedule"},
     )

@@ -73,7 +73,7 @@ def test_a_failed_save_leaves_what_was_there(
 
 
 def rewritten(path: Path, header: dict[str, Any], tensors: dict[str, Any] | None = None) -> Path:
-    meta = {"format": FORMAT, "header": json.dumps(header)}
+    meta = {"format": FORMAT, "header": json.dumps(header), "sha256": "0" * 64}
     save_file(load_file(path) if tensors is None else tensors, path, metadata=meta)
     return path
 
@@ -97,7 +97,8 @@ def header_of(path: Path) -> dict[str, Any]:
         ("schedule", {}, "field 'schedule' cannot be read"),
         ("schedule", {"timesteps": [], "starts": [], "ends": [], "prediction": "epsilon"},
          "field 'schedule' does not fit together"),
-        ("tensors_sha256", "0" * 64, "does not match the tensors"),
+        ("prompt", "another", "was changed since it was saved"),
+        ("extra", {"seed": 1}, "was changed since it was saved"),
     ],
 )  # fmt: skip
 def test_damaged_headers(tmp_path: Path, field: str, value: Any, part: str) -> None:
@@ -118,7 +119,7 @@ def test_changed_tensors_are_noticed(tmp_path: Path) -> None:
     path = made().save(tmp_path / "x")
     header, tensors = header_of(path), load_file(path)
     tensors["trajectory"][2, 0, 0, 0] += 1e-6
-    with pytest.raises(InversionError, match="the file was changed"):
+    with pytest.raises(InversionError, match="was changed since it was saved"):
         Inversion.load(rewritten(path, header, tensors))
 
 
