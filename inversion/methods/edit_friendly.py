@@ -38,7 +38,9 @@ class SourceGuided:
         return self.source != 1 or self.targets.needs_uncond()
 
     def __call__(self, uncond: Tensor, cond: Tensor, step: Step) -> Tensor:
-        own = ClassifierFree(self.source)(uncond[:1], cond[:1], step)
+        own = cond[:1]
+        if self.source != 1:  # at 1 to the last bit what the conditional half says
+            own = ClassifierFree(self.source)(uncond[:1], own, step)
         return torch.cat([own, self.targets(uncond, cond, step)[1:]])
 
 
