@@ -215,18 +215,22 @@ def test_a_batch_is_its_single_runs(name: str, walker: Walker) -> None:
     def invert(rows: slice) -> Any:
         denoiser = walker.denoiser(PROMPTS[rows], ClassifierFree(2.0))
         generator = torch.Generator().manual_seed(0)
-        return method.invert(x0[rows], denoiser, schedule, generator=generator)
+        made = method.invert(x0[rows], denoiser, schedule, generator=generator)
+        return made, denoiser.rows_seen
 
-    together = invert(slice(0, 2))
+    together, _ = invert(slice(0, 2))
     for b in range(2):
-        alone, tape = invert(slice(b, b + 1)).photo(0)
+        made, asked = invert(slice(b, b + 1))
+        alone, tape = made.photo(0)
+        # a method that asks the network many times a step rounds as many times
+        allowed = 1e-5 * max(1.0, asked / len(schedule))
         both, both_tape = together.photo(b)
-        assert off(both, alone) < 1e-5
+        assert off(both, alone) < allowed
         for key, value in tape.items():
             apart = (both_tape[key] - value).abs().flatten() / value.abs().max()
             # Adam divides by the gradient: where that is next to nothing, rounding is not
             bulk = apart.quantile(0.99) if method.needs_grad else apart.max()
-            assert bulk < 1e-5, key
+            assert bulk < allowed, key
             assert apart.max() < 1e-3, key
         x = [
             sample(
@@ -236,7 +240,7 @@ def test_a_batch_is_its_single_runs(name: str, walker: Walker) -> None:
             )
             for path, kept in ((both, both_tape), (alone, tape))
         ]
-        assert off(*x) < 1e-5
+        assert off(*x) < allowed
 
 
 @pytest.mark.parametrize("name", METHODS)
