@@ -38,7 +38,7 @@ button[aria-pressed=true] { background:var(--ink); color:#fff; border-color:var(
 .card, .given figure { border:1px solid var(--line); border-radius:6px; padding:9px; margin:0; }
 .given { display:flex; flex-wrap:wrap; gap:16px; margin-top:8px; }
 .given figure { width:228px; } figcaption { font-size:13px; }
-.card.failed { background:#fbf4f4; } .card.failed p { color:var(--bad); font-size:13px;
+.card.failed { background:#fbf4f4; } .card.failed p:not(.figs) { color:var(--bad); font-size:13px;
   overflow-wrap:anywhere; }
 .stage { position:relative; margin:6px 0; background:#eee; overflow:hidden; }
 figure img { display:block; width:100%; height:auto; }

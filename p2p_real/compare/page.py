@@ -85,16 +85,12 @@ def _table(rows: list[Row], shown: list[Column]) -> str:
             words = escape(text(value, c))
             if c.key == "method":
                 words = f'<a href="#c{n}">{words}</a>'
+            top = tops[c.key].get(row["photo"])
+            mark = _word(c)
+            if top is not None and text(value, c) == text(top, c):
+                mark = ' class="best"'
             if c.key == "inversion_seconds" and row.get("inversion_from_cache"):
                 words += "*"
-            top = tops[c.key].get(row["photo"])
-            mark = (
-                _word(c)
-                if c.digits is None
-                else ' class="best"'
-                if top is not None and value == top
-                else ""
-            )
             cells.append(f'<td{mark} data-v="{escape(_sortable(value))}">{words}</td>')
         kind = ""
         if row["status"] == "failed":

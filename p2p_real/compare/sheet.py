@@ -12,7 +12,7 @@ from .cells import Cell
 from .entries import Comparison, Entry
 from .table import Column, text
 
-_MANY = 6  # columns from which on pictures are made smaller
+_MANY, _LOW, _HIGH = 6, 256, 512  # more columns than these are 256 pixels high, others 512
 _PSNR = Column("psnr", "", "", 1)
 
 
@@ -28,7 +28,8 @@ def sheet(made: Comparison, rows: Sequence[dict[str, Any]]) -> Image.Image:
         (e.subject.label, e.method.label, e.edit.label if e.edit else ""): n
         for n, e in enumerate(made.entries)
     }
-    most = 256 if len(methods) + 2 > _MANY else 512
+    tallest = max(e.subject.photo.size[1] for e in made.entries)
+    height = _HIGH if len(methods) + 2 <= _MANY and tallest > _LOW else _LOW
     pictures: list[list[Image.Image | None]] = []
     labels: list[list[str]] = []
     names: list[str] = []
@@ -45,7 +46,7 @@ def sheet(made: Comparison, rows: Sequence[dict[str, Any]]) -> Image.Image:
                 picture, label = _cell(made.entries[n], edit, rows[n])
                 line.append(picture)
                 words.append(label)
-            pictures.append([None if p is None else smaller(p, most) for p in line])
+            pictures.append([None if p is None else _at_height(p, height) for p in line])
             labels.append(words)
             names.append(f"{photo}\n{edit or 'reconstruction'}")
     return grid(pictures, names, ["photo", "ceiling", *methods], labels)
@@ -80,6 +81,14 @@ def _decibels(value: float | None, what: str) -> str:
         return ""
     figure = text(value, _PSNR)
     return f"{figure} {'' if figure == 'equal' else 'dB '}{what}".strip()
+
+
+def _at_height(picture: Image.Image, height: int) -> Image.Image:
+    """A picture at this height, by a whole factor without smoothing where one fits."""
+    factor = height / picture.height
+    size = max(1, round(picture.width * factor)), height
+    way = Image.Resampling.NEAREST if factor == int(factor) else Image.Resampling.LANCZOS
+    return picture if factor == 1 else picture.resize(size, way)
 
 
 def smaller(picture: Image.Image, most: int) -> Image.Image:

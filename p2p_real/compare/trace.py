@@ -80,16 +80,19 @@ def walk_back(
 def curves(tape: dict[str, Tensor]) -> dict[str, list[float | None]]:
     """Losses and residuals of a tape, one number a sampling step (noisiest first).
 
-    Of several numbers a step the last counts; negative ones mean "not run".
+    Of several numbers a step the last counts, and negative ones mean "not run"; of residual
+    latents the RMS is taken.
     """
     found = {}
     for name, values in tape.items():
         if name == "losses" or "residual" in name:
-            found[name] = [_last(row) for row in values]
+            found[name] = [_number(row) for row in values]
     return found
 
 
-def _last(row: Tensor) -> float | None:
+def _number(row: Tensor) -> float | None:
+    if row.ndim > 1:
+        return float(row.double().square().mean().sqrt())
     run = row.flatten().double()
     run = run[torch.isfinite(run) & (run >= 0)]
     return float(run[-1]) if len(run) else None
