@@ -24,6 +24,7 @@ VERBS = (
     "caption",
     "invert",
     "edit",
+    "compare",
     "generate",
     "tokens",
     "methods",
