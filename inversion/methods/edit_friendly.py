@@ -4,6 +4,10 @@ The latents of all levels are drawn independently of each other around the photo
 each step is what leads from one to the next. That noise carries the picture's structure: played
 under another prompt it keeps what the words do not change.
 
+The authors leave out 0.36 of the walk for the new prompt alone and 0.12 beside prompt-to-prompt;
+the default is the latter, because windows are fractions of the whole walk and the self-attention
+window of an edit (0.2 to 0.4) must reach beyond what is left out.
+
 Paper: An Edit Friendly DDPM Noise Space: Inversion and Manipulations (arXiv 2304.06140), equations
 5 and 6.
 """
@@ -116,9 +120,9 @@ class EditFriendly(Inverter):
         high=50,
     )
     skip: float = setting(
-        0.36,
+        0.12,
         "fraction of the walk that the way back leaves out at the noisy end: less of it lets the "
-        "edit change more",
+        "edit change more; 0.36 is the authors' for edits without attention control",
         low=0,
         high=1,
     )
