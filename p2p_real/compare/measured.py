@@ -36,8 +36,8 @@ def measure_edit(
 ) -> dict[str, Any]:
     """Edit against photo, at the photo's size; where there is a mask, outside of it.
 
-    The perceptual distance outside a mask is that of the edit with the photo laid over the
-    masked area.
+    Outside a mask SSIM and the perceptual distance are those of the edit with the photo laid over
+    the masked area: their windows reach into it, and what is changed there is wanted.
     """
     shown = Image.fromarray(pixels(edited))
     if mask is None:
@@ -52,6 +52,6 @@ def measure_edit(
     found: dict[str, Any] = {"region": "outside the mask", "outside": float(outside.mean())}
     if outside.any():
         found["edit_psnr"] = psnr_where(shown, photo.image, outside)
-        found["edit_ssim"] = ssim(shown, photo.image, outside)
+        found["edit_ssim"] = ssim(kept, photo.image, outside)
         found[f"edit_{perceptual.name}"] = perceptual.measure(kept, photo.image)
     return found

@@ -207,6 +207,11 @@ def test_nothing_is_made_twice_and_nothing_wrong_is_reused(
     other = call(*one, "--self-replace", "0.9")
     assert len(cells(tmp_path)) == 3
     assert other.json["rows"][0]["edit_psnr"] != first.json["rows"][0]["edit_psnr"]
+    # outside a mask the photo's own pixels were asked for: every figure says equal
+    pasted = call(*one, "--local", "ball", "--paste-back").json["rows"][0]
+    assert pasted["region"] == "outside the mask"
+    assert pasted["edit_psnr"] is None
+    assert pasted["edit_ssim"] == pytest.approx(1, abs=1e-12)
     # a damaged picture is made again
     row = first.json["rows"][0]
     file = tmp_path / row["files"]["reconstruction"]
