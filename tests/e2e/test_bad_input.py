@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from inversion.result import _digest
 from p2p_real.editor import Editor
 from p2p_real.pictures import save_png
 
@@ -278,13 +279,15 @@ def test_output_places_that_cannot_be(cwd: Path) -> None:
 
 
 def _header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrite the JSON header of an inversion; the tensors stay."""
+    """Rewrite the JSON header of an inversion, signed anew; the tensors stay."""
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
     outer = json.loads(data[8 : 8 + size])
     inner = json.loads(outer["__metadata__"]["header"])
     change(inner)
-    outer["__metadata__"]["header"] = json.dumps(inner)
+    header = json.dumps(inner)
+    digest = _digest(load_file(path), header)
+    outer["__metadata__"] |= {"header": header, "sha256": digest}
     head = json.dumps(outer).encode()
     path.write_bytes(struct.pack("<Q", len(head)) + head + data[8 + size :])
 
@@ -293,6 +296,10 @@ def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(bytes(data))
+
+
+def _reword(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"a red ball", b"a big ball"))
 
 
 def _foreign(path: Path) -> None:
@@ -312,7 +319,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "picture": (lambda p: p.write_bytes(RED_BALL.read_bytes()), "damaged or not a safetensors"),
     "foreign": (_foreign, "not an inversion of this program"),
     "no header": (_unsigned, "not an inversion of this program"),
-    "one bit": (_flip, "(the file was changed): invert the photo again"),
+    "one bit": (_flip, "was changed since it was saved"),
+    "prompt": (_reword, "was changed since it was saved"),
     "no photo": (lambda p: _header(p, lambda h: h.update(photo={})), "field 'photo'"),
     "no prompt": (lambda p: _header(p, lambda h: h.pop("prompt")), "field 'prompt' is missing"),
     "guidance": (lambda p: _header(p, lambda h: h.update(guidance_scale="7")), "'guidance_scale'"),
