@@ -154,8 +154,8 @@ class Inversion:
         found = _build(cls, path, header, tensors)
         if changed:
             raise InversionError(
-                f"{path}: was changed since it was saved (its sha256 does not match its tensors and "
-                "header): invert the photo again"
+                f"{path}: was changed since it was saved (its sha256 does not match "
+                "its tensors and header): invert the photo again"
             )
         return found
 
