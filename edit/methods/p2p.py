@@ -229,7 +229,9 @@ class P2P(EditMethod):
             matrix = published.mapper_matrix(index, taken)
         else:
             matrix, taken = published.replace_mapper(source, target), torch.ones(size)
-        return matrix, taken, published.equalizer(target, dict(self.weights))
+        # one table for all targets, read off the first, as published
+        weights = published.equalizer(context.targets[0], dict(self.weights))
+        return matrix, taken, weights
 
 
 def _weaker(matrix: Tensor, taken: Tensor, strength: float) -> tuple[Tensor, Tensor]:

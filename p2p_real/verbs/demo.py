@@ -29,7 +29,20 @@ EDITS: dict[str, dict[str, Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo", metavar="DIR", help="folder to write to (demo)")
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="sampling steps (50)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=GUIDANCE,
+        metavar="W",
+        help=f"guidance_scale, also of the inversion ({GUIDANCE})",
+    )
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        help="of the network (auto = float16 on a GPU, float32 on CPU)",
+    )
     options.add_output(parser)
 
 
@@ -39,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..pictures import save_png, strip
     from .output import together
 
-    check_numbers(steps=args.steps)
+    check_numbers(steps=args.steps, guidance_scale=args.guidance)
     folder = check_output_folder(args.out)
     from ..editor import Editor
     from ..tabletop import PHOTOS
@@ -47,11 +60,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     options.calm_threads("tabletop")
     began = time.perf_counter()
     with options.bars(args) as bars:
-        editor = Editor.load("tabletop", device=args.device, cache=False, progress=bars)
+        editor = Editor.load(
+            "tabletop", device=args.device, dtype=args.dtype, cache=False, progress=bars
+        )
         photo = editor.open(Path(PHOTOS) / PHOTO)
         caption = editor.caption(photo)
         inversion = editor.invert(
-            photo, caption, method="null-text", steps=args.steps, guidance_scale=GUIDANCE
+            photo, caption, method="null-text", steps=args.steps, guidance_scale=args.guidance
         )
         results = {name: editor.edit(inversion, **how) for name, how in EDITS.items()}
     seconds = time.perf_counter() - began
@@ -66,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     report = {
         "caption": caption,
         "method": inversion.method,
-        "guidance_scale": GUIDANCE,
+        "guidance_scale": args.guidance,
         "steps": args.steps,
         "reconstruction_psnr": inversion.extra["reconstruction_psnr"],
         "ceiling_psnr": inversion.extra["ceiling_psnr"],

@@ -97,7 +97,7 @@ class Case:
 
     def _p2p_settings(self, case: dict[str, Any]) -> dict[str, Any]:
         def pair(window: Any) -> tuple[float, float]:
-            return tuple(window) if isinstance(window, list) else (0.0, float(window))
+            return tuple(window) if isinstance(window, list) else (0.0, float(window or 0.0))
 
         windows = case["cross_replace_steps"]
         windows = dict(windows) if isinstance(windows, dict) else {"default_": windows}
