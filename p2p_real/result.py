@@ -38,10 +38,16 @@ class EditResult:
     def strip(self) -> Image.Image:
         """Photo, reconstruction, edit (and mask) side by side, words below."""
         report = self.report
-        pictures = [self.source, self.reconstruction, self.image]
-        labels = [f"photo: {report.get('source', '')}", "reconstruction", report.get("target", "")]
-        if report.get("reconstruction_psnr") is not None:
-            labels[1] += f" ({report['reconstruction_psnr']:.1f} dB)"
+        if "photo" in report:
+            pictures = [self.source, self.reconstruction, self.image]
+            labels = [f"photo: {report.get('source', '')}", "reconstruction"]
+            if report.get("reconstruction_psnr") is not None:
+                labels[1] += f" ({report['reconstruction_psnr']:.1f} dB)"
+        else:  # drawn, so there is nothing to reconstruct
+            same = self.image is self.source
+            pictures = [self.image] if same else [self.source, self.image]
+            labels = [] if same else [report.get("source", "")]
+        labels.append(report.get("target", ""))
         if self.mask is not None:
             pictures.append(self.mask.convert("RGB"))
             labels.append(f"may change: {self.report['mask_coverage']:.0%}")
