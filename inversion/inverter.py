@@ -42,6 +42,7 @@ class Inverter:
         exact: whether the photo's latents come back to rounding, at any guidance.
         needs_grad: whether it takes gradients through the network.
         owns_uncond: whether it decides the unconditional text (no negative prompt then).
+        draws: whether it draws random numbers, so that a seed matters.
     """
 
     name: ClassVar[str] = ""
@@ -49,6 +50,7 @@ class Inverter:
     exact: ClassVar[bool] = False
     needs_grad: ClassVar[bool] = False
     owns_uncond: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_settings(self)

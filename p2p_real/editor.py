@@ -168,6 +168,8 @@ class Editor:
         inverter = inverters.create(method, **settings)
         guidance = defaults.guidance(self.backbone, guidance_scale, method)
         defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
+        if seed and not inverter.draws:
+            logger.info("%s draws nothing at random, so --seed changes nothing", method)
         check_negative(inverter, negative_prompt)
         photos, many = self._photos(photo)
         prompts = self._prompts(photos, prompt)

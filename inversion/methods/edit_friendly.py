@@ -111,6 +111,7 @@ class EditFriendly(Inverter):
     """Edit-friendly DDPM noises: exact, and editable well away from the photo's own guidance."""
 
     paper = "An Edit Friendly DDPM Noise Space, arXiv 2304.06140"
+    draws = True
     exact = True
 
     source_guidance: float = setting(

@@ -45,6 +45,7 @@ class Eta(Inverter):
     """Eta inversion: the source exactly on its path, the target freed from it by noise."""
 
     paper = "Eta Inversion, arXiv 2403.09468"
+    draws = True
     exact = True
 
     eta_start: float = setting(0.4, "eta at the noisy end", low=0, high=1)

@@ -39,6 +39,7 @@ class Pix2PixZero(OwnGuidance):
     """Regularised DDIM inversion: noise that looks like noise, for edits that change much."""
 
     paper = "Zero-shot Image-to-Image Translation, arXiv 2302.03027"
+    draws = True
 
     rounds: int = setting(5, "regularisation rounds a step; 0 is DDIM inversion", low=0, high=100)
     ac_rolls: int = setting(5, "auto-correlation steps a round", low=1, high=100)

@@ -33,6 +33,7 @@ class ReNoise(OwnGuidance):
     """Renoising: a few fixed-point iterations a step, their noise predictions averaged."""
 
     paper = "ReNoise, arXiv 2403.14602"
+    draws = True
 
     renoise_steps: int = setting(
         4, "renoising steps after the first estimate of each step", low=0, high=100

@@ -73,7 +73,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         help="guidance_scale: how strongly the words are followed, 0 to 100 (default 7.5, or what "
         "suits the model or was used to invert)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="of all random draws (0)")
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="of all random draws, where there are any (0)",
+    )
     group.add_argument(
         "--negative-prompt",
         default="",
