@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .paths import Paths
 from .schedule import Estimate, Level, Step, both_ends
 
 UNCOND, COND = "uncond", "cond"
@@ -40,6 +41,10 @@ class TextCond:
 
     def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return self.embeds, self.pooled, self.time_ids
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """The tensors there are."""
+        return tuple(p for p in self._parts() if p is not None)
 
     def rows(self, index: Sequence[int]) -> TextCond:
         """The rows ``index``, in that order."""
@@ -141,6 +146,7 @@ class Denoiser:
         step: the step of the call now running.
         size: (h, w) of the latents of the call now running.
         rows_seen: network rows evaluated so far.
+        paths: DDIM paths that were walked before, or None where none are kept.
     """
 
     model: Model
@@ -153,6 +159,7 @@ class Denoiser:
     size: tuple[int, int] = (0, 0)
     rows_seen: int = 0
     rows_backward: int = 0
+    paths: Paths | None = None
 
     @property
     def branches(self) -> int:

@@ -6,7 +6,6 @@ The editor keeps models and nothing about photos, so photos interleave.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 
 from captioning import Captioner
 from edit import EditContext
-from inversion import ClassifierFree, Inversion, inverters
+from inversion import ClassifierFree, Inversion
 from inversion.sampling import FromNoise, Progress, quiet
 
 from . import defaults
@@ -26,9 +25,11 @@ from .backbones import load_backbone
 from .backbones.base import Backbone
 from .cache import InversionCache
 from .captions import captioner_for
+from .choosing import Auto, choose, inversions
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
-from .inverting import Job, decode, invert_together, pixel_size, replay_of, walk_back
+from .inverting import Job, decode, pixel_size, replay_of, walk_back
+from .making import Request
 from .numbers import OptionError, check_edit_guidance, check_negative
 from .prompts import EditWords, PromptError, Prompts
 from .result import EditResult
@@ -148,7 +149,8 @@ class Editor:
         Args:
             photo: one photo, or a list (then a list comes back).
             prompt: what it shows; None asks the captioner.
-            method: an inversion method (see ``p2p-real methods``); None is the default.
+            method: an inversion method (see ``p2p-real methods``); None is ``auto``: the cheapest
+                whose reconstruction, measured, is near the best possible.
             steps: sampling steps, 1 to 1000.
             guidance_scale: the guidance the edits will use; None is the model's own.
             negative_prompt: text of the unconditional half, where the method leaves it free.
@@ -165,44 +167,27 @@ class Editor:
             PhotoError, PromptError, UnknownMethod, SettingError, PromptTooLong: one line each.
         """
         method = method or defaults.METHOD
-        inverter = inverters.create(method, **settings)
-        guidance = defaults.guidance(self.backbone, guidance_scale, method)
-        defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
+        inverter = inversions.create(method, **settings)
+        defaults.check_numbers(steps=steps, guidance_scale=guidance_scale, seed=seed)
         if seed and not inverter.draws:
             logger.info("%s draws nothing at random, so --seed changes nothing", method)
         check_negative(inverter, negative_prompt)
         photos, many = self._photos(photo)
         prompts = self._prompts(photos, prompt)
-        schedule = self.backbone.schedule(steps)
-        made_with = {
-            "method": method,
-            "settings": inverters.settings(inverter),
-            "model": self.backbone.name,
-            "model_hash": self.backbone.weights_hash,
-            "dtype": str(self.backbone.dtype),
-            "guidance_scale": guidance,
-            "negative_prompt": negative_prompt,
-            "timesteps": schedule.timesteps,
-            "seed": seed,
-        }
+        request = Request(
+            self.backbone,
+            self.cache,
+            steps,
+            guidance_scale,
+            negative_prompt,
+            seed,
+            progress or self.progress,
+        )
         jobs = [Job(p, t, *self._fit(p, fit)) for p, t in zip(photos, prompts, strict=True)]
-        found = [self._cached(job, made_with, verify) for job in jobs]
-        sizes = {job.fitted.size for job, have in zip(jobs, found, strict=True) if have is None}
-        for size in sorted(sizes):
-            todo = [i for i, j in enumerate(jobs) if found[i] is None and j.fitted.size == size]
-            made = invert_together(
-                self.backbone,
-                [jobs[i] for i in todo],
-                inverter,
-                schedule,
-                made_with,
-                verify=verify,
-                progress=progress or self.progress,
-            )
-            for i, inversion in zip(todo, made, strict=True):
-                found[i] = inversion
-                if self.cache is not None:
-                    self.cache.put(jobs[i].key(made_with), inversion)
+        if isinstance(inverter, Auto):
+            found = choose(request, jobs, inverter, verify=verify)
+        else:
+            found = request.make(jobs, method, settings, verify=verify)
         return found if many else found[0]
 
     def _fit(self, photo: Photo, mode: str) -> tuple[Image.Image, Fit]:
@@ -221,19 +206,6 @@ class Editor:
         for p in prompts:
             self.backbone.tokens(p).check_length()
         return prompts
-
-    def _cached(self, job: Job, made_with: dict[str, Any], verify: bool) -> Inversion | None:
-        if self.cache is None:
-            return None
-        found = self.cache.get(job.key(made_with))
-        if found is None or (verify and "reconstruction_psnr" not in found.extra):
-            return None
-        defaults.warn_if_foreign(self.backbone, job.photo.name, found.extra["ceiling_psnr"])
-        return dataclasses.replace(
-            found,
-            extra={**found.extra, "from_cache": True},
-            photo={**found.photo, "name": job.photo.name},
-        )
 
     def reconstruct(self, inversion: Inversion) -> Image.Image:
         """The photo as the model regenerates it (of a crop: the part that the model saw)."""
@@ -403,6 +375,7 @@ class Editor:
             "ceiling_psnr": extra.get("ceiling_psnr"),
             "inversion_seconds": extra.get("seconds"),
             "inversion_from_cache": bool(extra.get("from_cache")),
+            "auto": extra.get("auto"),
         }
         return outcome.finish(
             fitted=fitted, fit=fit, photo=photo, paste_back=how.paste_back, report=report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from inversion import (
     sample,
 )
 from inversion.inverter import Recording
+from inversion.paths import Paths
 from inversion.sampling import Progress
 
 from . import defaults
@@ -52,6 +53,31 @@ class Job:
         return InversionCache.key(
             photo=self.photo.sha256, fit=self.fit.to_json(), prompt=self.prompt, **made_with
         )
+
+
+@dataclass
+class Shared:
+    """What methods that are tried one after the other on the same photos make once.
+
+    Args:
+        encoded: latents [1, C, h, w] and their decoded picture, by photo, place and size.
+        paths: DDIM paths.
+    """
+
+    encoded: dict[str, tuple[Tensor, Image.Image]] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+
+    def encode(self, backbone: Backbone, jobs: list[Job]) -> tuple[Tensor, list[Image.Image]]:
+        """Latents [B, C, h, w] of photos, and what the autoencoder makes of them."""
+        keys = [job.key({}) for job in jobs]
+        todo = [i for i, key in enumerate(keys) if key not in self.encoded]
+        if todo:
+            pixels = torch.cat([to_tensor(jobs[i].fitted) for i in todo]).to(backbone.device)
+            x0 = backbone.encode(pixels)
+            for n, (i, picture) in enumerate(zip(todo, decode(backbone, x0), strict=True)):
+                self.encoded[keys[i]] = x0[n : n + 1], picture
+        found = [self.encoded[key] for key in keys]
+        return torch.cat([x for x, _ in found]), [picture for _, picture in found]
 
 
 def guarded(backbone: Backbone, work: Callable[[], T]) -> T:
@@ -97,13 +123,25 @@ def replay_of(backbone: Backbone, inversion: Inversion, *, strength: float = 1.0
 
 def walk_back(backbone: Backbone, inversion: Inversion, progress: Progress) -> Tensor:
     """Clean latents [1, C, h, w] by the plain way back, at the inversion's guidance."""
-    size = pixel_size(backbone, inversion)
     replay = replay_of(backbone, inversion)
     if inversion.inverter.exact and replay.pins_source:
         return replay.trajectory[:1]
+    return _walk(backbone, inversion, 1, progress)
+
+
+def free_walk(backbone: Backbone, inversion: Inversion, progress: Progress) -> Tensor:
+    """Clean latents [1, C, h, w] of the row that an edit would change, walked with the photo's
+    own prompt and no control."""
+    return _walk(backbone, inversion, 2, progress)[1:]
+
+
+def _walk(backbone: Backbone, inversion: Inversion, rows: int, progress: Progress) -> Tensor:
+    """Clean latents of rows that all have the photo's prompt; row 0 is the source."""
+    size = pixel_size(backbone, inversion)
+    replay = replay_of(backbone, inversion)
     denoiser = Denoiser(
         backbone,
-        backbone.encode_text([inversion.prompt], size),
+        backbone.encode_text([inversion.prompt] * rows, size),
         backbone.empty_text(size, inversion.extra.get("negative_prompt", "")),
         inversion.inverter.guide(ClassifierFree(inversion.guidance_scale)),
         backbone.prediction,
@@ -121,6 +159,7 @@ def invert_together(
     *,
     verify: bool,
     progress: Progress,
+    shared: Shared | None = None,
 ) -> list[Inversion]:
     """Invert photos whose fitted pictures have one size.
 
@@ -132,18 +171,19 @@ def invert_together(
         made_with: method, settings, guidance_scale, negative_prompt, seed, model_hash.
         verify: walk back and measure.
         progress: called as it goes.
+        shared: what earlier calls have made of these photos.
     """
     size = jobs[0].fitted.size[::-1]
+    shared = shared or Shared()
     with Meter(backbone.device) as meter:
-        pixels = torch.cat([to_tensor(job.fitted) for job in jobs]).to(backbone.device)
-        x0 = backbone.encode(pixels)
-        ceilings = decode(backbone, x0)
+        x0, ceilings = shared.encode(backbone, jobs)
         denoiser = Denoiser(
             backbone,
             backbone.encode_text([job.prompt for job in jobs], size),
             backbone.empty_text(size, made_with["negative_prompt"]),
             ClassifierFree(made_with["guidance_scale"]),
             backbone.prediction,
+            paths=shared.paths,
         )
 
         def go() -> Recording:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-METHOD = "direct"
+AUTO = "auto"
+METHOD = AUTO  # of invert and edit
+FIRST = "direct"  # what auto tries first, and a plan is made for
 GUIDANCE = 7.5
 STEPS = 50
 

@@ -25,13 +25,29 @@ def walk_up(
     departure: bool = False,
     progress: Progress = quiet,
 ) -> Tensor:
-    """DDIM trajectory [S + 1, B, C, h, w]; counts its rows on ``denoiser``."""
+    """DDIM trajectory [S + 1, B, C, h, w]; counts its rows on ``denoiser``.
+
+    A path that ``denoiser.paths`` knows is not walked again.
+    """
     up = denoiser.with_guide(ClassifierFree(guidance_scale))
     if text == "empty":
         up.cond = TextCond.cat([denoiser.uncond.expand(1)] * denoiser.branches)
+    how, starts = (guidance_scale, departure, schedule), _starts(x0, up)
+    known = None if denoiser.paths is None else denoiser.paths.find(how, starts)
+    if known is not None:
+        return known
     path = ddim_invert(x0, up, schedule, departure=departure, progress=progress)
     denoiser.rows_seen += up.rows_seen
+    if denoiser.paths is not None:
+        denoiser.paths.keep(how, starts, path)
     return path
+
+
+def _starts(x0: Tensor, up: Denoiser) -> list[tuple[Tensor, ...]]:
+    """What decides the path of each photo: its latents and the text that is read."""
+    halves = [up.cond, up.uncond.expand(up.branches)] if up.guide.needs_uncond() else [up.cond]
+    parts = [x0, *(part for text in halves for part in text.parts())]
+    return [tuple(part[b] for part in parts) for b in range(up.branches)]
 
 
 @inverters.register("ddim")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edit import edits
-from inversion import inverters
 
+from ..choosing import inversions
+from ..numbers import AUTO
 from ..prompts import EditWords
 from ..steering import EditControl
 from .photos import CompareError
@@ -38,7 +39,7 @@ class MethodAsked:
         Raises:
             UnknownMethod, SettingError: says what there is.
         """
-        return inverters.settings(inverters.create(self.name, **self.settings))
+        return inversions.settings(inversions.create(self.name, **self.settings))
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ def read_methods(asked: str | Iterable[str | MethodAsked] | None = None) -> list
     """Inversion methods from ``"null-text:inner_steps=5,direct"``, or from a sequence.
 
     Args:
-        asked: a list by commas, settings behind colons; None or "all" is every method there is.
+        asked: a list by commas, settings behind colons; None or "all" is every method there is
+            (not `auto`, which is one of them).
 
     Raises:
         CompareError, UnknownMethod, SettingError: names what is wrong, before any long work.
     """
     if asked is None or asked == "all":
-        asked = list(inverters)
+        asked = [name for name in inversions if name != AUTO]
     found = []
     for item in asked.split(",") if isinstance(asked, str) else asked:
         if isinstance(item, str):

@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.plan:
         from inversion import inverters
 
-        from ..numbers import METHOD
+        from ..numbers import FIRST
 
-        inverters.create(args.method or METHOD)
+        inverters.create(args.method or FIRST)
         report["plan"] = doctor.predict(
             args.model,
-            args.method or METHOD,
+            args.method or FIRST,
             args.steps,
             device=args.device,
             dtype=args.dtype,

@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         cached = " (from the cache)" if figures.get("from_cache") else ""
         print(f"{out}: {inversion.method}, {inversion.steps} steps{cached}")
         print(f"prompt          {inversion.prompt}")
+        for line in tries(figures.get("auto")):
+            print(line)
         print(
             f"reconstruction  {decibel(figures['reconstruction_psnr'])} of "
             f"{decibel(figures['ceiling_psnr'])} possible (the autoencoder's own round trip)"
@@ -105,5 +107,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             )
         },
         "from_cache": bool(figures.get("from_cache")),
+        "auto": figures.get("auto"),
         "versions": figures["versions"],
     }
+
+
+def tries(auto: dict[str, Any] | None) -> list[str]:
+    """What `auto` tried, a line each, and why it stopped; nothing where a method was named."""
+    if not auto:
+        return []
+    lines = []
+    for row in auto["tried"]:
+        if "psnr" not in row:
+            lines.append(f"  not tried     {row['method']}: {row['why']}")
+            continue
+        lines.append(
+            f"  tried         {row['method']}: {max(0.0, row['below_ceiling']):.2f} dB below the "
+            f"best possible, {row['seconds']:.1f} s, {row['unet_forwards']} UNet rows"
+        )
+    return [*lines, f"chosen          {auto['why']}"]

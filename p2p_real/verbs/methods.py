@@ -24,19 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from edit import edits
-    from inversion import inverters
     from inversion.registry import UnknownMethod
 
+    from ..choosing import inversions
     from ..numbers import METHOD, check_numbers
 
     check_numbers(steps=args.steps)
     found: dict[str, list[dict[str, Any]]] = {"inversions": [], "edits": []}
-    for kind, registry in (("inversions", inverters), ("edits", edits)):
+    for kind, registry in (("inversions", inversions), ("edits", edits)):
         for name in registry:  # type: ignore[attr-defined]
             if args.name in (None, name):
                 found[kind].append(_row(registry, name, args.steps))
     if args.name and not any(found.values()):
-        known = ", ".join([*inverters, *edits])
+        known = ", ".join([*inversions, *edits])
         raise UnknownMethod(f"no method {args.name!r}; there are: {known}")
     if not args.json:
         for kind, rows in found.items():

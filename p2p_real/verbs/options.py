@@ -94,7 +94,8 @@ def add_inversion(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         metavar="M",
-        help="how the latents are found (default: direct; p2p-real methods)",
+        help="how the latents are found (default: auto, the cheapest that comes near enough; "
+        "p2p-real methods)",
     )
     group.add_argument(
         "--method-option",
@@ -319,12 +320,11 @@ def check_sampling(args: argparse.Namespace) -> None:
 
 def check_inversion(args: argparse.Namespace) -> dict[str, str]:
     """Refuse an unknown method or setting before any weight is loaded; its settings."""
-    from inversion import inverters
-
+    from ..choosing import inversions
     from ..numbers import METHOD, check_negative
 
     settings = pairs(args.method_option, "--method-option")
-    check_negative(inverters.create(args.method or METHOD, **settings), args.negative_prompt)
+    check_negative(inversions.create(args.method or METHOD, **settings), args.negative_prompt)
     return settings
 
 
