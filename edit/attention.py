@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from inversion.denoiser import Denoiser
 from inversion.sampling import Intervention
@@ -86,12 +88,15 @@ class Controlled:
 
         swaps: list[RowSwap] = []
         edits: list[ColumnEdit] = []
+        columns: list[tuple[Control, Tensor]] = []
         for control in now:
             swap = control.rows(call)
             swaps += [] if swap is None else [swap]
             mine = control.columns(call)
             edits += mine
-            if swap is not None or mine or control.wants_maps(call):
+            beside = control.value_columns(call)
+            columns += [] if beside is None else [(control, beside)]
+            if swap is not None or mine or beside is not None or control.wants_maps(call):
                 self.stack.count(control, self.site, step)
 
         def heads(linear: Any, x: Tensor, rows: list[list[int]]) -> Tensor:
@@ -102,11 +107,19 @@ class Controlled:
         v = heads(attn.to_v, text, [s.v for s in swaps if s.v is not None])  # [R, N, K, d]
         q = attn.norm_q(q) if attn.norm_q is not None else q
         k = attn.norm_k(k) if attn.norm_k is not None else k
+        width = v.shape[-1]
+        if columns:
+            v = _beside(v, [values for _, values in columns])
         see_all = [(c, call) for c in now if c.wants_maps(call)]
         if see_all or self.stack.explicit:
             out = attend_with_maps(q, k, v, edits, see_all)
         else:
             out = attend(q, k, v, edits)
+        at = width
+        for control, values in columns:
+            control.seen(out[..., at : at + values.shape[-1]], call)
+            at += values.shape[-1]
+        out = out[..., :width]
         out = out.transpose(1, 2).flatten(2).to(q.dtype)
         out = attn.to_out[1](attn.to_out[0](out))
         if attn.residual_connection:
@@ -121,6 +134,16 @@ class Controlled:
                 "expected: this UNet is not shaped like Stable Diffusion's"
             )
         return h, w
+
+
+def _beside(v: Tensor, columns: list[Tensor]) -> Tensor:
+    """Values [R, N, K, d] with columns [R, K, W] beside them, for all heads alike.
+
+    The width is filled up to a multiple of 8, which the fused kernels of GPUs ask for.
+    """
+    wide = torch.cat(columns, dim=-1).to(v)
+    wide = pad(wide, (0, -(v.shape[-1] + wide.shape[-1]) % 8))
+    return torch.cat([v, wide[:, None].expand(-1, v.shape[1], -1, -1)], dim=-1)
 
 
 def _rows_of(linear: Any, x: Tensor, swaps: list[list[int]]) -> Tensor:

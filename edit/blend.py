@@ -63,16 +63,17 @@ class LocalBlend(Control):
     def reads_source(self, step: Step) -> bool:
         return True
 
-    def wants_maps(self, call: Call) -> bool:
-        return True
+    def value_columns(self, call: Call) -> Tensor:
+        zero = torch.zeros_like(self._selectors[0])
+        rows = [self._selectors[b] if half == COND else zero for half, b in call.layout.rows]
+        return torch.stack(rows)  # [R, T, 1 or 2]
 
-    def probs(self, p: Tensor, call: Call) -> Tensor:
+    def seen(self, sums: Tensor, call: Call) -> None:
         rows = [call.layout.index(COND, b) for b in range(len(self._selectors))]
-        maps = p[rows].float().mean(1) @ self._selectors  # [B, P, 1 or 2]
+        maps = sums[rows].float().mean(1)  # [B, P, 1 or 2]
         maps = maps.transpose(1, 2).unflatten(-1, call.size)  # [B, 1 or 2, h, w]
         old = self._sums.get(call.size)
         self._sums[call.size] = maps if old is None else old + maps
-        return p
 
     def after(self, x: Tensor, step: Step) -> Tensor:
         if step.index < int(self.first * step.count) or not self._sums:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from inversion.denoiser import Denoiser, Layout
 from inversion.sampling import Intervention
@@ -117,6 +118,14 @@ class Control(Intervention):
         """Third moment: see, or replace by a new tensor, the maps [R, N, P, K] after the edits."""
         return p
 
+    def value_columns(self, call: Call) -> Tensor | None:
+        """Columns [R, K, W] attended beside the values, for whoever needs only sums of a map's
+        columns: no map is made for them, and the picture does not change."""
+        return None
+
+    def seen(self, sums: Tensor, call: Call) -> None:
+        """What the columns gave: the maps after the edits times the columns, [R, N, P, W]."""
+
     def report(self) -> dict[str, object]:
         """What this control has to say after a walk (plain data)."""
         return {}
@@ -143,13 +152,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
     and keys over ``taken @ v`` plus the row's own over ``own * v``.
 
     Args:
-        q, k, v: [R, N, P, d], [R, N, K, d], [R, N, K, d].
+        q, k, v: [R, N, P, d], [R, N, K, d], [R, N, K, e] with e of at least d.
         edits: at most one a row.
 
     Returns:
-        [R, N, P, d].
+        [R, N, P, e].
     """
-    sdpa = torch.nn.functional.scaled_dot_product_attention
+    sdpa = partial(torch.nn.functional.scaled_dot_product_attention, scale=q.shape[-1] ** -0.5)
+    if (more_values := v.shape[-1] - q.shape[-1]) > 0:  # the fused kernels want one width
+        q, k = pad(q, (0, more_values)), pad(k, (0, more_values))
     if not edits:
         return sdpa(q, k, v)
     rows, more, kept = list(range(len(q))), [], []
