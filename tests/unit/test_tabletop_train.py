@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
+from safetensors.torch import load_file
 
 from p2p_real.tabletop.evaluate import load_pipeline, say
+from p2p_real.tabletop.models import make_unet
 from p2p_real.tabletop.reader import load_reader
 from p2p_real.tabletop.train.__main__ import STAGES, run
 from p2p_real.tabletop.train.curves import save_curve, save_sheet
@@ -18,6 +21,7 @@ from p2p_real.tabletop.train.loop import state_file
 from p2p_real.tabletop.train.muon import make_optimizers, orthogonalised
 from p2p_real.tabletop.train.renderer import render_chunks
 from p2p_real.tabletop.train.settings import Settings, pick_device, pick_precision
+from p2p_real.tabletop.train.start import load_part
 from p2p_real.tabletop.train.state import (
     optimizer_tensors,
     read_facts,
@@ -116,6 +120,34 @@ def test_all_stages_make_a_folder_the_ordinary_classes_load(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.tmp*"))
     with pytest.raises(ValueError, match="was begun with"):
         run(replace(settings, chunk=4))
+    _check_training_on(replace(settings, out=tmp_path / "on", start_from=packed / "checkpoint"))
+
+
+def _check_training_on(settings: Settings) -> None:
+    """Trains a checkpoint on: the encoder and the scale stay, the rest hardly moves."""
+    run(replace(settings, lr_scale=1e-9))
+    before, after = settings.start_from, settings.out / "tabletop" / "checkpoint"
+    assert before is not None
+    (after.parent.parent / "state" / "unet.safetensors").unlink()
+    files = {path.relative_to(before) for path in before.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(after) for path in after.rglob("*") if path.is_file()}
+    for name in ("unet", "text_encoder", "vae"):
+        (path,) = (after / name).glob("*.safetensors")
+        old = load_file(before / name / path.name)
+        for key, tensor in load_file(path).items():
+            torch.testing.assert_close(tensor, old[key], rtol=1e-2, atol=1e-3, msg=f"{name} {key}")
+    run(settings)  # without the stage's state it is trained anew, from the same weights
+    assert not (settings.out / "state" / "vae.safetensors").exists()
+    tensors, _ = read_tensors(state_file(settings.out, "unet"))
+    moved = [
+        (tensors[f"module/unet/{key}"] - old).abs().max() > 0
+        for key, old in load_file(before / "unet" / "diffusion_pytorch_model.safetensors").items()
+    ]
+    assert any(moved)
+    scale = AutoencoderKL.load_config(before / "vae")["scaling_factor"]
+    assert AutoencoderKL.load_config(after / "vae")["scaling_factor"] == scale
+    with pytest.raises(ValueError, match="another size"):
+        load_part(before, "unet", make_unet())
 
 
 def test_state_is_whole_and_holds_optimisers(tmp_path: Path) -> None:
@@ -156,5 +188,9 @@ def test_settings_are_checked(tmp_path: Path) -> None:
         Settings(tmp_path, size="huge")
     with pytest.raises(ValueError, match="cannot be shared"):
         Settings(tmp_path, batch=1, workers=2)
+    with pytest.raises(ValueError, match="is no checkpoint folder"):
+        Settings(tmp_path, start_from=tmp_path)
+    with pytest.raises(ValueError, match="above 0"):
+        Settings(tmp_path, lr_scale=0.0)
     assert pick_device("cpu") == "cpu"
     assert pick_precision("auto", "cpu") in ("float32", "bfloat16")

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from p2p_real.tabletop.train.unet import UnetTask
 from p2p_real.tabletop.train.vae import DecoderTask, VaeTask
 from p2p_real.tabletop.vocabulary import make_bert_tokenizer, make_clip_tokenizer
 
+NOT_OF_A_CHECKPOINT = ("vae", "captioner", "reader")  # stages left out with --start-from
 STAGES = (
     "data",
     "tokenizer",
@@ -60,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         precision=pick_precision(args.precision, device),
         save_every=args.save_every,
         log_every=args.log_every,
+        start_from=args.start_from,
+        lr_scale=args.lr_scale,
     )
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -95,8 +99,9 @@ def run(settings: Settings, stages: Sequence[str] = STAGES) -> None:
             settings, CLIPTokenizer.from_pretrained(clip), BertTokenizer.from_pretrained(bert)
         ),
     }
+    kept = () if settings.start_from is None else NOT_OF_A_CHECKPOINT
     for name, make in makers.items():
-        if name in stages and not is_done(settings.out, name):
+        if name in stages and name not in kept and not is_done(settings.out, name):
             torch.manual_seed(zlib.crc32(name.encode()))  # of the weights a network starts with
             make()
 
@@ -104,6 +109,9 @@ def run(settings: Settings, stages: Sequence[str] = STAGES) -> None:
 def _make_tokenizers(settings: Settings) -> None:
     """Learns the tokenizers, unless a run before this one has."""
     folder = settings.out / "tokenizer"
+    if settings.start_from is not None and not (folder / "clip").exists():
+        shutil.copytree(settings.start_from / "tokenizer", folder / "clip.tmp", dirs_exist_ok=True)
+        (folder / "clip.tmp").rename(folder / "clip")
     makers = {"clip": make_clip_tokenizer, "bert": make_bert_tokenizer}
     for name, make in makers.items():
         if not (folder / name).exists():
@@ -120,6 +128,8 @@ def _remember(settings: Settings) -> None:
     """
     path = settings.out / "settings.json"
     fixed = {name: getattr(settings, name) for name in ("size", "chunk", "held_out")}
+    if settings.start_from is not None:
+        fixed["start_from"] = str(settings.start_from)
     if not path.exists():
         write_json(path, fixed)
     before = json.loads(path.read_text())
@@ -130,7 +140,8 @@ def _remember(settings: Settings) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m p2p_real.tabletop.train",
-        description="Train tabletop from nothing. Kill it at any moment; the same command goes on.",
+        description="Train tabletop from nothing, or on from a checkpoint. Kill it at any moment; "
+        "the same command goes on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -147,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of networks")
     add("--chunk", type=int, default=500, help="scenes in a data file")
     add("--held-out", type=int, default=128, help="scenes to measure on")
+    add("--start-from", type=Path, help="checkpoint to train on; its encoder and tokenizer stay")
+    add("--lr-scale", type=float, default=1.0, help="factor of the highest learning rates")
     add("--save-every", type=float, default=60.0, help="seconds between saved states")
     add("--log-every", type=float, default=120.0, help="seconds between measurements")
     return parser

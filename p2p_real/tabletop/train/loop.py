@@ -152,7 +152,7 @@ class _Run:
         fall = max(0.0, progress - self.task.flat) / (1 - self.task.flat)
         rate = min(1, (self.step + 1) / self.task.warmup) * (0.5 + 0.5 * cos(pi * fall) + 0.01)
         for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = self.task.lr * rate
+            optimizer.param_groups[0]["lr"] = self.task.lr * self.settings.lr_scale * rate
         batch = [t.to(self.settings.device) for t in self.task.batch(rng, progress)]
         parts = zip(*(t.chunk(self.workers) for t in batch), strict=True)
         answers = list(self.pool.map(self._gradients, parts))
@@ -185,7 +185,9 @@ class _Run:
         """Moves the averaged weights towards the live ones."""
         if self.step % every:
             return
-        keep = min(self.task.average, self.step / (self.step + 30)) ** every
+        # weights that start from nothing are forgotten at once, those of a checkpoint are not
+        most = self.step / (self.step + 30) if self.settings.start_from is None else 1.0
+        keep = min(self.task.average, most) ** every
         for name, tensor in self._weights():
             if tensor.is_floating_point():
                 self.average[name].lerp_(tensor, 1 - keep)

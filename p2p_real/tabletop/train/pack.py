@@ -22,9 +22,13 @@ from p2p_real.tabletop.train.latents import latent_scale
 from p2p_real.tabletop.train.loop import load_averaged
 from p2p_real.tabletop.train.settings import Settings
 
+DEFAULTS = "p2p_real.json"  # a checkpoint's own settings for editing
+
 
 def pack(settings: Settings, clip: CLIPTokenizer, bert: BertTokenizer) -> Path:
     """Writes `checkpoint/`, `captioner/` and `reader.safetensors` as the package holds them.
+
+    A run that started from a checkpoint has the first of them only.
 
     Args:
         settings: A run whose stages are done.
@@ -37,11 +41,11 @@ def pack(settings: Settings, clip: CLIPTokenizer, bert: BertTokenizer) -> Path:
     beside, final = settings.out / "tabletop.tmp", settings.out / "tabletop"
     shutil.rmtree(beside, ignore_errors=True)
     _pack_checkpoint(settings, clip, beside / "checkpoint")
-    _pack_captioner(settings, bert, beside / "captioner")
-    reader = Reader()
-    load_averaged(settings.out, "reader", {"reader": reader})
-    weights = {name: t.contiguous() for name, t in _half(reader).state_dict().items()}
-    save_file(weights, beside / "reader.safetensors")
+    if settings.start_from is None:
+        _pack_captioner(settings, bert, beside / "captioner")
+        _pack_reader(settings, beside / "reader.safetensors")
+    elif (settings.start_from / DEFAULTS).exists():
+        shutil.copy(settings.start_from / DEFAULTS, beside / "checkpoint" / DEFAULTS)
     shutil.rmtree(final, ignore_errors=True)
     beside.rename(final)
     return final
@@ -84,6 +88,13 @@ def _pack_captioner(settings: Settings, tokenizer: BertTokenizer, folder: Path) 
     if isinstance(config.get("extra_special_tokens"), list):
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _pack_reader(settings: Settings, path: Path) -> None:
+    reader = Reader()
+    load_averaged(settings.out, "reader", {"reader": reader})
+    weights = {name: t.contiguous() for name, t in _half(reader).state_dict().items()}
+    save_file(weights, path)
 
 
 def _prefix(path: Path) -> None:

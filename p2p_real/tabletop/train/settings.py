@@ -18,6 +18,7 @@ SHARES = {
     "captioner": 0.13,
     "reader": 0.04,
 }
+SHARES_ON = {"data": 0.2, "unet": 0.6, "decoder": 0.2}  # of a run that starts from a checkpoint
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Settings:
         precision: `float32`, `bfloat16` or `auto`, which takes what is faster here.
         save_every: Seconds between saved states.
         log_every: Seconds between measurements.
+        start_from: A checkpoint whose UNet, text encoder and decoder are trained on; its encoder,
+            tokenizer and latent scale stay. Without it everything starts from nothing.
+        lr_scale: What the highest learning rates are multiplied with, above 0.
     """
 
     out: Path
@@ -55,12 +59,18 @@ class Settings:
     precision: str = "float32"
     save_every: float = 60.0
     log_every: float = 120.0
+    start_from: Path | None = None
+    lr_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size not in ("full", "tiny"):
             raise ValueError(f"no size {self.size!r}; there are: full, tiny")
         if self.batch < self.workers:
             raise ValueError(f"a batch of {self.batch} cannot be shared by {self.workers} workers")
+        if not self.lr_scale > 0:
+            raise ValueError(f"--lr-scale is {self.lr_scale}; give a number above 0")
+        if self.start_from is not None and not (self.start_from / "model_index.json").is_file():
+            raise ValueError(f"--start-from: {self.start_from} is no checkpoint folder")
 
     @property
     def widths(self) -> Widths:
@@ -74,7 +84,8 @@ class Settings:
 
     def seconds(self, stage: str) -> float:
         """How long a stage may take."""
-        return 60 * self.minutes * SHARES[stage]
+        shares = SHARES if self.start_from is None else SHARES_ON
+        return 60 * self.minutes * shares[stage]
 
 
 def pick_device(name: str) -> str:

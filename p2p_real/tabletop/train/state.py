@@ -40,15 +40,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `write_tensors` wrote."""
     with safe_open(path, "pt") as file:
         names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, _facts(file)
+        facts = json.loads(file.metadata()["facts"])
+        return {name: file.get_tensor(name) for name in names}, facts
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Reads only the facts of a file, or {} where there is none."""
+    """Reads only the facts of a file, or {} where there is none.
+
+    The header is read by hand: `safe_open` opens the path twice, and a running stage may put
+    another file there in between.
+    """
     if not path.exists():
         return {}
-    with safe_open(path, "pt") as file:
-        return _facts(file)
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["facts"])
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -82,7 +88,3 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Picks the tensors whose name begins with `prefix/`, without it."""
     start = prefix + "/"
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def _facts(file: Any) -> dict[str, Any]:
-    return json.loads(file.metadata()["facts"])

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from p2p_real.tabletop.models import PICTURE, make_vae
 from p2p_real.tabletop.train.curves import save_sheet
 from p2p_real.tabletop.train.data import Scenes, held_out_images, signed, unsigned
-from p2p_real.tabletop.train.loop import Task, load_averaged
+from p2p_real.tabletop.train.latents import load_means
+from p2p_real.tabletop.train.loop import Task
 from p2p_real.tabletop.train.settings import Settings
+from p2p_real.tabletop.train.start import load_vae
 
 CROP = 64
 
@@ -31,11 +34,14 @@ class VaeTask(Task):
     cropped = 0.7  # share of the stage
 
     def __init__(self, settings: Settings, scenes: Scenes) -> None:
-        self.vae = make_vae(settings.widths)
+        self.vae = self._start(settings)
         self.scenes = scenes
         self.held_out = signed(held_out_images(settings)[:48]).to(settings.device)
         super().__init__(settings, {"vae": self.vae})
         self.vae.to(memory_format=torch.channels_last)
+
+    def _start(self, settings: Settings) -> AutoencoderKL:
+        return make_vae(settings.widths)
 
     def batch(self, rng: torch.Generator, progress: float) -> tuple[Tensor, ...]:
         """Draws pictures in [-1, 1]: half a batch of crops, or an eighth of whole pictures."""
@@ -56,10 +62,8 @@ class VaeTask(Task):
         mean, logvar = self.vae.quant_conv(self.vae.encoder(_last(x))).float().chunk(2, 1)
         logvar = logvar.clamp(-20, 10)
         z = mean + noise * (0.5 * logvar).exp()
-        d = self.vae.decoder(self.vae.post_quant_conv(z)).float() - x
         kl = 0.5 * (mean.pow(2) + logvar.exp() - 1 - logvar).mean()
-        edges = _steepness(d) + _steepness(avg_pool2d(d, 2))
-        return d.abs().mean() + 4 * d.pow(2).mean() + 0.5 * edges + 5e-4 * kl
+        return self._error(x, z) + 5e-4 * kl
 
     def measure(self) -> dict[str, float]:
         """Gives the mean PSNR of whole held-out pictures, in dB."""
@@ -71,23 +75,44 @@ class VaeTask(Task):
         both = torch.cat([self.held_out[:8], self._back()[:8]])
         save_sheet(folder / f"{self.name}.png", unsigned(both))
 
+    def _error(self, x: Tensor, z: Tensor) -> Tensor:
+        d = self.vae.decoder(self.vae.post_quant_conv(z)).float() - x
+        edges = _steepness(d) + _steepness(avg_pool2d(d, 2))
+        return d.abs().mean() + 4 * d.pow(2).mean() + 0.5 * edges
+
     def _back(self) -> Tensor:
         means = [self.vae.encode(x).latent_dist.mean for x in self.held_out.split(8)]
         return torch.cat([self.vae.decode(z).sample for z in means]).clamp(-1, 1)
 
 
 class DecoderTask(VaeTask):
-    """Trains the decoder on; latents, UNet and scale stay valid because the encoder is frozen."""
+    """Trains the decoder on; latents, UNet and scale stay valid because the encoder is frozen.
+
+    It sees the very latents that pictures are encoded to and the UNet has learnt from, not draws
+    around them.
+    """
 
     name = "decoder"
     lr = 1.5e-3
-    cropped = 0.0
 
     def __init__(self, settings: Settings, scenes: Scenes) -> None:
         super().__init__(settings, scenes)
-        load_averaged(settings.out, "vae", {"vae": self.vae})
+        self.means = load_means(settings)
         self.vae.encoder.requires_grad_(False)
         self.vae.quant_conv.requires_grad_(False)
+
+    def _start(self, settings: Settings) -> AutoencoderKL:
+        return load_vae(settings)
+
+    def batch(self, rng: torch.Generator, progress: float) -> tuple[Tensor, ...]:
+        """Draws an eighth of a batch of pictures in [-1, 1], and their latents."""
+        rows = self.scenes.draw(rng, max(self.settings.workers, self.settings.batch // 8))
+        return signed(self.scenes.images(rows)), self.means[rows]
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Gives how far pictures come back, in value and in gradient."""
+        x, z = batch
+        return self._error(x, _last(z))
 
 
 def _last(x: Tensor) -> Tensor:
