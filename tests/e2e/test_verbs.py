@@ -158,7 +158,7 @@ def test_methods() -> None:
     assert {"p2p", "plain"} <= {row["name"] for row in found["edits"]}
     for row in (*found["inversions"], *found["edits"]):
         assert row["about"]
-        assert "arXiv" in row["paper"]
+        assert "arXiv" in row["paper"] or row["name"] == "auto"
         assert all(s["help"] for s in row["settings"])
     assert call("methods", "null-text").out.count("arXiv") == 1
 
