@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -42,7 +41,6 @@ class UnetTask(Task):
     def __init__(self, settings: Settings, scenes: Scenes, tokenizer: CLIPTokenizer) -> None:
         self.tokenizer = tokenizer
         self.unet = make_unet(settings.widths)
-        self.unet.set_attn_processor(AttnProcessor())
         self.text = make_text_encoder(tokenizer, settings.widths)
         if settings.start_from is not None:
             load_part(settings.start_from, "unet", self.unet)
