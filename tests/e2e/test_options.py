@@ -241,7 +241,7 @@ def test_cache_hits_and_misses(photos: Path, cwd: Path, monkeypatch: pytest.Monk
         ("--steps", 4),
         ("--guidance", 2),
         ("--method", "ddim"),
-        ("--method-option", "share=0.5"),
+        ("--method", "direct", "--method-option", "share=0.5"),
         ("--negative-prompt", "dull"),
         ("--seed", 1),
         ("--dtype", "bfloat16"),
