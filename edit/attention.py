@@ -1,7 +1,7 @@
 """The one attention processor, installed for a walk and taken out again.
 
-The only file that touches a UNet. Layers that nobody watches keep the processor they had; watched
-layers hand calls at which nobody is active to that same processor.
+With `features`, the only file that touches a UNet. Layers that nobody watches keep the processor
+they had; watched layers hand calls at which nobody is active to that same processor.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from inversion.sampling import Intervention
 from inversion.schedule import Step
 
 from .control import (
+    Block,
     Call,
     ColumnEdit,
     Control,
@@ -31,6 +32,7 @@ from .control import (
     attend_with_maps,
     take,
 )
+from .features import Hooked, blocks_of
 
 _PLAIN = ("AttnProcessor", "AttnProcessor2_0")
 
@@ -76,9 +78,7 @@ class Controlled:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        denoiser = self.stack.denoiser
-        step = denoiser.step if denoiser is not None else None
-        now = [c for c in self.controls if step is not None and c.active(step)]
+        denoiser, step, now = self.stack.now(self.controls)
         if denoiser is None or step is None or not now or hidden_states.ndim != 3:
             return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         call = Call(self.site, step, denoiser.layout, self._size(denoiser, hidden_states))
@@ -175,21 +175,24 @@ class ControlStack(Intervention):
     def __init__(self, controls: Sequence[Control], *, explicit: bool = False) -> None:
         self.controls, self.explicit = list(controls), explicit
         self.denoiser: Denoiser | None = None
-        self.watched: dict[int, list[Site]] = {}
-        self.acted: Counter[tuple[int, Site]] = Counter()
+        self.alone: Control | None = None
+        self.watched: dict[int, list[Site | Block]] = {}
+        self.acted: Counter[tuple[int, Site | Block]] = Counter()
         self.steps: dict[int, set[int]] = {}
 
     @contextmanager
     def attach(self, denoiser: Denoiser) -> Iterator[ControlStack]:
-        """Install on ``denoiser.model.unet``; every processor is put back on exit.
+        """Install on ``denoiser.model.unet``; every processor and hook is put back on exit.
 
         Raises:
-            NothingActed: a control watches layers of which the UNet has none.
+            NothingActed: a control has no layer to watch in this UNet.
         """
         unet: Any = getattr(denoiser.model, "unet", None)
         if unet is None or not self.controls:
             yield self
             return
+        for control in self.controls:
+            control.begin(denoiser)
         before = dict(unet.attn_processors)
         processors = dict(before)
         self.watched = {i: [] for i in range(len(self.controls))}
@@ -205,20 +208,43 @@ class ControlStack(Intervention):
             for i, _ in mine:
                 self.watched[i].append(site)
             processors[name] = Controlled(site, [c for _, c in mine], before[name], self)
-        self.denoiser = denoiser
+        hooked: list[tuple[Any, Hooked]] = []
+        for block, convolution in blocks_of(unet).items():
+            mine = [(i, c) for i, c in enumerate(self.controls) if c.watches_block(block)]
+            for i, _ in mine:
+                self.watched[i].append(block)
+            if mine:
+                hooked.append((convolution, Hooked(block, [c for _, c in mine], self)))
+        self.denoiser, self.alone = denoiser, None
         self.acted.clear()
         self.steps.clear()
-        for control in self.controls:
-            control.begin(denoiser)
+        handles = []
         try:
             if any(isinstance(p, Controlled) for p in processors.values()):
                 unet.set_attn_processor(processors)
+            for convolution, hook in hooked:
+                handles.append(convolution.register_forward_hook(hook))
             yield self
         finally:
-            self.denoiser = None
+            self.denoiser = self.alone = None
+            for handle in handles:
+                handle.remove()
             unet.set_attn_processor(before)
 
-    def count(self, control: Control, site: Site, step: Step) -> None:
+    def now(
+        self, controls: Sequence[Control]
+    ) -> tuple[Denoiser | None, Step | None, list[Control]]:
+        """Who of ``controls`` acts in the call now running, and that call's denoiser and step.
+
+        A call that a control makes in its own ``before`` is its own: nobody else acts in it.
+        """
+        step = None if self.denoiser is None else self.denoiser.step
+        if step is None:
+            return None, None, []
+        allowed = [c for c in controls if self.alone in (None, c)]
+        return self.denoiser, step, [c for c in allowed if c.active(step)]
+
+    def count(self, control: Control, site: Site | Block, step: Step) -> None:
         """Note that a control acted."""
         i = self.controls.index(control)
         self.acted[i, site] += 1
@@ -227,9 +253,16 @@ class ControlStack(Intervention):
     def reads_source(self, step: Step) -> bool:
         return any(c.reads_source(step) for c in self.controls)
 
+    def reads_source_uncond(self, step: Step) -> bool:
+        return any(c.reads_source_uncond(step) for c in self.controls)
+
     def before(self, x: Tensor, step: Step, denoiser: Denoiser) -> Tensor:
-        for control in self.controls:
-            x = control.before(x, step, denoiser)
+        try:
+            for control in self.controls:
+                self.alone = control
+                x = control.before(x, step, denoiser)
+        finally:
+            self.alone = None
         return x
 
     def after(self, x: Tensor, step: Step) -> Tensor:
@@ -249,11 +282,9 @@ class ControlStack(Intervention):
             if self.watched.get(i) and not sites:
                 raise NothingActed(
                     f"{control.label}: no layer was changed at any step, so there is no edit to "
-                    "show: its window is empty (see --cross-replace, --self-replace)"
+                    f"show: its window is empty ({control.remedy})"
                 )
-            layers = Counter(
-                f"{'cross' if s.cross else 'self'} {s.place} 1/{s.scale}" for s in sites
-            )
+            layers = Counter(f"{s.kind} {s.place} 1/{s.scale}" for s in sites)
             rows.append(
                 {
                     "control": control.label,

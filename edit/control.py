@@ -38,6 +38,29 @@ class Site:
     index: int
     scale: int
 
+    @property
+    def kind(self) -> str:
+        """``cross`` or ``self``."""
+        return "cross" if self.cross else "self"
+
+    @property
+    def number(self) -> int:
+        """Which transformer of its level it belongs to, from 0."""
+        return int(self.name.split("attentions.")[1].split(".")[0])
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block: its module name, place, running number, scale, and number in its level."""
+
+    name: str
+    place: str
+    index: int
+    scale: int
+    number: int
+
+    kind = "features"
+
 
 class Call(NamedTuple):
     """One call of one layer: where, when, which rows, and the map's height and width."""
@@ -46,6 +69,14 @@ class Call(NamedTuple):
     step: Step
     layout: Layout
     size: tuple[int, int]
+
+
+class BlockCall(NamedTuple):
+    """One call of one residual block: where, when, and which rows."""
+
+    block: Block
+    step: Step
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -87,15 +118,26 @@ class ColumnEdit:
 
 
 class Control(Intervention):
-    """An intervention with attention moments; override only what is needed."""
+    """An intervention with attention moments; override only what is needed.
+
+    Attributes:
+        label: its name in reports.
+        remedy: what to do where it never acted.
+    """
 
     label = "control"
+    remedy = "see --cross-replace, --self-replace"
 
     def begin(self, denoiser: Denoiser) -> None:
-        """A walk starts: forget the last one, put tensors on the network's device."""
+        """A walk starts, before any layer is asked for: forget the last one, put tensors on the
+        network's device."""
 
     def watches(self, site: Site) -> bool:
         """Whether this layer is of interest at all; others keep their processor."""
+        return False
+
+    def watches_block(self, block: Block) -> bool:
+        """Whether the features of this residual block are of interest."""
         return False
 
     def active(self, step: Step) -> bool:
@@ -125,6 +167,11 @@ class Control(Intervention):
 
     def seen(self, sums: Tensor, call: Call) -> None:
         """What the columns gave: the maps after the edits times the columns, [R, N, P, W]."""
+
+    def features(self, h: Tensor, call: BlockCall) -> Tensor | None:
+        """See, or replace by a new tensor, what a residual block adds: its last convolution's
+        output [R, C, h, w] before the shortcut. None where it does not act."""
+        return None
 
     def report(self) -> dict[str, object]:
         """What this control has to say after a walk (plain data)."""

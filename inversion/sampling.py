@@ -103,6 +103,11 @@ class Intervention:
         """Whether this step needs the network's pass over the source row."""
         return False
 
+    def reads_source_uncond(self, step: Step) -> bool:
+        """Whether this step needs the unconditional half of the source, too. Where a replay has
+        its halves equal, the conditional one stands for both."""
+        return False
+
     def before(self, x: Tensor, step: Step, denoiser: Denoiser) -> Tensor:
         """Change the latents before the network is asked."""
         return x
@@ -122,8 +127,11 @@ def rows_needed(
     layout = denoiser.full_layout()
     drop: set[tuple[str, int]] = set()
     if denoiser.branches > 1 and replay.pins_source:
-        drop.add((UNCOND, 0))
-        if not any(i.reads_source(step) for i in interventions):
+        uncond = any(i.reads_source_uncond(step) for i in interventions)
+        if not uncond:
+            drop.add((UNCOND, 0))
+        stands_for_both = uncond and replay.source_unguided
+        if not stands_for_both and not any(i.reads_source(step) for i in interventions):
             drop.add((COND, 0))
     if replay.source_unguided:
         drop.add((UNCOND, 0))

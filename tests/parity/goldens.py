@@ -54,6 +54,10 @@ class Golden:
             }
             found = [kind for key, kind in marks.items() if self.has(key)]
             return found[0] if found else "negative-prompt"
+        if family == "f":
+            marks = {"in/pnp_guidance_embeds": "pnp", "in/mask_noise": "diffedit"}
+            found = [kind for key, kind in marks.items() if self.has(key)]
+            return found[0] if found else "masactrl"
         return family
 
     def close(self, key: str, ours: Tensor, *, loose: bool = False) -> None:
