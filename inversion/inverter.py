@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,30 @@ class Recording:
         return self.trajectory[:, b], {k: v[:, b] for k, v in self.tape.items()}
 
 
+class Cost(NamedTuple):
+    """What inverting one photo costs at most, in rows of the UNet.
+
+    Args:
+        forward: rows evaluated.
+        backward: those of them through which a gradient goes.
+        least: rows evaluated at least; None where that is ``forward``.
+        likely: the share of the gradient rows that a photo is likely to need.
+    """
+
+    forward: int
+    backward: int = 0
+    least: int | None = None
+    likely: float = 1.0
+
+    def __str__(self) -> str:
+        if self.backward:
+            plain = self.forward - self.backward
+            return f"{plain} + up to {self.backward} forward and backward"
+        if self.least in (None, self.forward):
+            return f"{self.forward}"
+        return f"{self.least} to {self.forward}"
+
+
 class Inverter:
     """An inversion method; subclasses are frozen dataclasses whose fields are their settings.
 
@@ -43,6 +67,8 @@ class Inverter:
         needs_grad: whether it takes gradients through the network.
         owns_uncond: whether it decides the unconditional text (no negative prompt then).
         draws: whether it draws random numbers, so that a seed matters.
+        resumable: whether ``invert`` also takes ``keep``, a :class:`resuming.PartFile` or None, and
+            goes on from what an earlier run left there.
     """
 
     name: ClassVar[str] = ""
@@ -51,13 +77,18 @@ class Inverter:
     needs_grad: ClassVar[bool] = False
     owns_uncond: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_settings(self)
 
+    def cost(self, steps: int) -> Cost:
+        """What inverting one photo costs (default: a row a step)."""
+        return Cost(steps)
+
     def forwards(self, steps: int) -> str:
         """Cost of the inversion in UNet row evaluations, for tables."""
-        return f"{steps}"
+        return str(self.cost(steps))
 
     def invert(
         self,

@@ -6,11 +6,11 @@ Which modules those are is found by watching one call, so no architecture is nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def _prefix(root: nn.Module, call: Callable[[], Any]) -> tuple[list[nn.Module], Any]:
@@ -43,12 +43,36 @@ def _prefix(root: nn.Module, call: Callable[[], Any]) -> tuple[list[nn.Module], 
     return [m for m in done - inner if counts[m] == 1], result
 
 
+class _Unclear(LookupError):
+    """An output that does not say which part of it belongs to which row."""
+
+
+def _rows(output: Any, count: int, rows: Sequence[int]) -> Any:
+    """What rows of a call of ``count`` rows have of a module's output.
+
+    Rows come first; a first dimension of several times ``count`` (heads, time ids) goes row by row.
+    """
+    if isinstance(output, Tensor):
+        if not output.ndim or len(output) == 1:
+            return output
+        if len(output) % count:
+            raise _Unclear
+        split = output.unflatten(0, (count, len(output) // count))
+        return split[list(rows)].flatten(0, 1)
+    if type(output) in (tuple, list):
+        return type(output)(_rows(part, count, rows) for part in output)
+    if output is None or isinstance(output, bool | int | float | str):
+        return output
+    raise _Unclear
+
+
 class Memo:
     """Remembers the outputs of a network's text-free prefix between ``start`` and ``forget``."""
 
     def __init__(self, root: nn.Module | None) -> None:
         self.root = root
         self.modules: list[nn.Module] | None = None
+        self._asked: tuple[int, ...] = (0,)
 
     def start(self) -> None:
         """From here on the latents and the timestep stay the same."""
@@ -58,6 +82,10 @@ class Memo:
             self._watch(self.root)
         for module in self.modules or ():
             self._hold(module)
+
+    def only(self, rows: Sequence[int]) -> None:
+        """The next calls are of these rows, in this order; the first call is of all, 0 to B - 1."""
+        self._asked = tuple(rows)
 
     def _watch(self, root: nn.Module) -> None:
         plain = root.forward
@@ -69,14 +97,27 @@ class Memo:
 
         root.forward = watched  # type: ignore[method-assign]
 
-    @staticmethod
-    def _hold(module: nn.Module) -> None:
+    def _hold(self, module: nn.Module) -> None:
         plain = module.forward
 
         def first(*args: Any, **kwargs: Any) -> Any:
-            output = plain(*args, **kwargs)
-            module.forward = lambda *a, **k: output  # type: ignore[method-assign]
-            return output
+            whole = plain(*args, **kwargs)
+            everyone = self._asked
+            cut = {everyone: whole}  # the whole and the last part asked for
+
+            def again(*args: Any, **kwargs: Any) -> Any:
+                asked = self._asked
+                if asked not in cut:
+                    try:
+                        part = _rows(whole, len(everyone), asked)
+                    except _Unclear:
+                        return plain(*args, **kwargs)
+                    cut.clear()
+                    cut.update({everyone: whole, asked: part})
+                return cut[asked]
+
+            module.forward = again  # type: ignore[method-assign]
+            return whole
 
         module.forward = first  # type: ignore[method-assign]
 

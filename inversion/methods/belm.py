@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser, Guide, Layout
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import NumericsError, Progress, Replay, quiet
 from ..schedule import Level, Schedule, Step, both_ends, mix
@@ -91,8 +91,8 @@ class Belm(Inverter):
         high=1e6,
     )
 
-    def forwards(self, steps: int) -> str:
-        return f"{steps + 1 if self.source_guidance == 1 else 2 * steps + 2}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(steps + 1 if self.source_guidance == 1 else 2 * steps + 2)
 
     def guide(self, guide: Guide) -> Guide:
         return SourceGuided(self.source_guidance, guide) if self.source_guidance else guide

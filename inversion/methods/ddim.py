@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser, TextCond
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import Progress, ddim_invert, quiet
 from ..schedule import Schedule
@@ -64,8 +64,8 @@ class DDIM(Inverter):
         False, "ask the network at the timestep that is left, not at the one that is entered"
     )
 
-    def forwards(self, steps: int) -> str:
-        return f"{steps if self.inversion_guidance == 1 else 2 * steps}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(steps if self.inversion_guidance == 1 else 2 * steps)
 
     def invert(
         self,

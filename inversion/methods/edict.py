@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser, Guide, Layout
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import NumericsError, Progress, Replay, quiet
 from ..schedule import Schedule, Step, both_ends, mix
@@ -115,8 +115,8 @@ class Edict(Inverter):
         """The level at which the way back starts, 1 to ``steps``."""
         return max(1, steps - round(self.skip * steps))
 
-    def forwards(self, steps: int) -> str:
-        return f"{2 * steps if self.source_guidance == 1 else 4 * steps}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(2 * steps if self.source_guidance == 1 else 4 * steps)
 
     def guide(self, guide: Guide) -> Guide:
         return SourceGuided(self.source_guidance, guide) if self.source_guidance else guide

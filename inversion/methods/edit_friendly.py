@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser, Guide, Layout
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import NumericsError, Progress, Replay, quiet
 from ..schedule import Estimate, Level, Schedule, Step, both_ends, mix
@@ -162,8 +162,8 @@ class EditFriendly(Inverter):
         """The noise's standard deviation; 1 for a step without, whose residual is recorded."""
         return self.eta * variance(step) ** 0.5 or 1.0
 
-    def forwards(self, steps: int) -> str:
-        return f"{steps if self.source_guidance == 1 else 2 * steps}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(steps if self.source_guidance == 1 else 2 * steps)
 
     def guide(self, guide: Guide) -> Guide:
         return SourceGuided(self.source_guidance, guide)

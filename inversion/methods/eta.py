@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, Layout
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import Progress, Replay, quiet
 from ..schedule import Estimate, Schedule, Step
@@ -61,8 +61,8 @@ class Eta(Inverter):
         high=1,
     )
 
-    def forwards(self, steps: int) -> str:
-        return f"{3 * steps}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(3 * steps)
 
     def eta(self, step: Step) -> float:
         """Linear in the level that a step starts from, 0 being the last step's."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser
 from ..fixed_point import Solver
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..registry import setting
 from ..sampling import Progress, Replay, climb, quiet
 from ..schedule import Schedule, Step
@@ -63,9 +63,9 @@ class FixedPoint(OwnGuidance):
         1, "earlier iterates mixed in by Anderson acceleration; 0 is plain iteration", low=0, high=5
     )
 
-    def forwards(self, steps: int) -> str:
+    def cost(self, steps: int) -> Cost:
         rows = steps if self.inversion_guidance == 1 else 2 * steps
-        return f"{rows} to {rows * self.iterations}"
+        return Cost(rows * self.iterations, least=rows)
 
     @torch.no_grad()
     def invert(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..inverter import Inverter, Recording, inverters
+from ..inverter import Cost, Inverter, Recording, inverters
 from ..sampling import Progress, ddim_invert, quiet
 from ..schedule import Schedule
 
@@ -25,8 +25,8 @@ class GuidedDDIM(Inverter):
 
     paper = "Denoising Diffusion Implicit Models, arXiv 2010.02502"
 
-    def forwards(self, steps: int) -> str:
-        return f"{2 * steps}"
+    def cost(self, steps: int) -> Cost:
+        return Cost(2 * steps)
 
     def invert(
         self,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..fixed_point import enter
-from ..inverter import Recording, inverters
+from ..inverter import Cost, Recording, inverters
 from ..registry import setting
 from ..regularizers import Draw, draw_as_published, draw_with, whiten
 from ..sampling import Progress, climb, quiet
@@ -47,9 +47,9 @@ class Pix2PixZero(OwnGuidance):
     lambda_kl: float = setting(20.0, "weight of the KL term", low=0, high=1000)
     compat: bool = setting(False, "the published levels and shifts, quirks included")
 
-    def forwards(self, steps: int) -> str:
+    def cost(self, steps: int) -> Cost:
         rows = max(0, steps - 2) if self.compat else steps
-        return f"{rows if self.inversion_guidance == 1 else 2 * rows}"
+        return Cost(rows if self.inversion_guidance == 1 else 2 * rows)
 
     def invert(
         self,

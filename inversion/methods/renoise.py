@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..fixed_point import enter, size
-from ..inverter import Recording, inverters
+from ..inverter import Cost, Recording, inverters
 from ..registry import setting
 from ..regularizers import draw_with, liken
 from ..sampling import Progress, climb, quiet
@@ -48,9 +48,9 @@ class ReNoise(OwnGuidance):
     lambda_kl: float = setting(0.065, "weight of the patch KL", low=0, high=10)
     lambda_ac: float = setting(20.0, "weight of the auto-correlation", low=0, high=1000)
 
-    def forwards(self, steps: int) -> str:
+    def cost(self, steps: int) -> Cost:
         rows = steps if self.inversion_guidance == 1 else 2 * steps
-        return f"{rows * (self.renoise_steps + 1 + self.enhance)}"
+        return Cost(rows * (self.renoise_steps + 1 + self.enhance))
 
     @torch.no_grad()
     def invert(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..denoiser import ClassifierFree, Denoiser
 from ..fixed_point import enter, image
-from ..inverter import Inverter, Recording, frozen, inverters
+from ..inverter import Cost, Inverter, Recording, frozen, inverters
 from ..registry import setting
 from ..sampling import Progress, Replay, climb, quiet
 from ..schedule import Schedule, Step
@@ -42,8 +42,9 @@ class SPDInv(Inverter):
         "the published loop: weight decay, the test after an update, the last iterate",
     )
 
-    def forwards(self, steps: int) -> str:
-        return f"{2 * steps} + up to {self.inner_steps * steps} forward and backward"
+    def cost(self, steps: int) -> Cost:
+        inner = self.inner_steps * steps
+        return Cost(2 * steps + inner, inner)
 
     def invert(
         self,
