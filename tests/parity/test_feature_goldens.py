@@ -11,7 +11,7 @@ from torch import Tensor
 from edit import ControlStack, EditContext, edits
 from inversion import ClassifierFree, Denoiser, Intervention, Replay, TextCond, sample
 from inversion.methods.direct import PinnedSource
-from inversion.sampling import ddim_invert
+from inversion.sampling import FromNoise, ddim_invert
 from p2p_real.backbones import load_backbone
 
 from .goldens import Golden, model_folder, names
@@ -117,7 +117,41 @@ def check_masactrl(case: Case, explicit: bool) -> None:
     golden.close("out/latents_all", torch.cat([start, steps]))
 
 
-CHECKS = {"pnp": check_pnp, "masactrl": check_masactrl}
+def check_attend_excite(case: Case, explicit: bool) -> None:
+    golden, f = case.golden, case.fields
+    n, start, tokens = case.steps, golden.arrays["in/latent"], case.backbone.tokens(f["prompt"])
+    assert golden.arrays["in/input_ids"][0, 1 : 1 + len(tokens.ids)].tolist() == list(tokens.ids)
+    low, high = f["scale_range"]
+    method = edits.create(
+        "attend-excite",
+        tokens=tuple(f["token_indices"]),
+        until=f["max_iter_to_alter"] / n,
+        thresholds="+".join(f"{int(i) / n}:{v}" for i, v in f["thresholds"].items()) or "none",
+        refinements=f["max_refinement_steps"],
+        step_size=float(f["scale_factor"]),
+        step_start=low,
+        step_stop=high,
+        smooth=f["smooth_attentions"],
+        sigma=f["sigma"],
+        kernel=f["kernel_size"],
+        scale=start.shape[-1] // f["attention_res"],
+        compat=True,
+    )
+    text, empty = case.text("in/prompt_embeds", [f["prompt"]]), case.text("in/uncond_embeds", [""])
+    denoiser = Denoiser(case.backbone, text, empty, case.guide)
+    (control,) = method.controls(case.context(f["prompt"]))
+    x, steps = case.walk(denoiser, FromNoise(start, n), [control], explicit)
+    (log,) = control.logs
+    assert len(log.updates) == f["updates"]
+    assert len(log.looks) == f["loss_evaluations"]
+    golden.close("out/max_attention_log", torch.stack(log.looks))
+    golden.close("out/update_log", torch.tensor(log.updates))
+    golden.close("out/last_cross16", control.last_map)
+    golden.close("out/latents", x)
+    golden.close("out/latents_all", steps)
+
+
+CHECKS = {"pnp": check_pnp, "masactrl": check_masactrl, "d": check_attend_excite}
 
 
 @pytest.mark.parametrize("explicit", [False, True])
