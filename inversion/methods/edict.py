@@ -23,6 +23,8 @@ from ..sampling import NumericsError, Progress, Replay, quiet
 from ..schedule import Schedule, Step, both_ends, mix
 from .edit_friendly import SourceGuided
 
+LONG = 100  # steps of a walk whose rounding float64 still hides
+
 
 def linear(step: Step, prediction: str) -> tuple[float, float]:
     """A step down as ``x_clean = A x_noisy + B out``: A and B.
@@ -101,7 +103,11 @@ class Edict(Inverter):
     exact = True
 
     mixing: float = setting(
-        0.93, "share of itself that a latent keeps when the two are drawn together", low=0.5, high=1
+        0.93,
+        "share of itself that a latent keeps when the two are drawn together; nearer to 1 in walks "
+        "of more than 100 steps",
+        low=0.5,
+        high=1,
     )
     leapfrog: bool = setting(True, "let the two latents take turns at moving first")
     source_guidance: float = setting(
@@ -124,6 +130,11 @@ class Edict(Inverter):
     def replay(self, trajectory: Tensor, tape: dict[str, Tensor]) -> Replay:
         return Coupled(self, trajectory, tape["pair"])
 
+    def share(self, step: Step) -> float:
+        """The mixing of a step. Undoing it multiplies rounding by 1 / share, twice a step, so a
+        long walk mixes as much as one of 100 steps does in all."""
+        return self.mixing ** min(1.0, LONG / step.count)
+
     def swapped(self, step: Step) -> bool:
         """Whether the second latent moves first; told by the level, so up and down agree."""
         return self.leapfrog and step.level % 2 == 1
@@ -133,7 +144,7 @@ class Edict(Inverter):
     ) -> tuple[Tensor, Tensor]:
         """Both latents one level cleaner, each [B, C, h, w] float64."""
         a, b = linear(step, denoiser.prediction)
-        p = self.mixing
+        p = self.share(step)
         if self.swapped(step):
             x, y = y, x
         x = a * x + b * output(y, step, denoiser, layout)
@@ -148,7 +159,7 @@ class Edict(Inverter):
     ) -> tuple[Tensor, Tensor]:
         """:meth:`down`, undone."""
         a, b = linear(step, denoiser.prediction)
-        p = self.mixing
+        p = self.share(step)
         y = (y - (1 - p) * x) / p
         x = (x - (1 - p) * y) / p
         if self.swapped(step):
