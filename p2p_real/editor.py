@@ -6,17 +6,18 @@ The editor keeps models and nothing about photos, so photos interleave.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from captioning import Captioner
-from edit import EditContext
+from edit import Control, EditContext, Plan
 from inversion import ClassifierFree, Inversion
 from inversion.sampling import FromNoise, Progress, quiet
 
@@ -36,9 +37,13 @@ from .result import EditResult
 from .steering import EditControl
 from .walking import Walk, draw, run_edit
 
+if TYPE_CHECKING:
+    from .attention import Attention
+
 logger = logging.getLogger(__name__)
 
 PhotoLike = str | Path | Image.Image | np.ndarray | Photo
+Watch = Callable[[EditContext], Sequence[Control]]
 
 
 class Editor:
@@ -236,6 +241,7 @@ class Editor:
         seed: int = 0,
         fit: str = "resize",
         progress: Progress | None = None,
+        watch: Watch | None = None,
         **control: Any,
     ) -> EditResult:
         """Edit a photo by its words.
@@ -249,6 +255,7 @@ class Editor:
             method, steps, method_options, negative_prompt, seed, fit: of the inversion, if one is
                 made here.
             guidance_scale: default: what the inversion was made for.
+            watch: makes controls that look on after the others (see :mod:`edit.seen`).
             **control: how the edit acts, see :class:`p2p_real.steering.EditControl`.
 
         Returns:
@@ -269,7 +276,8 @@ class Editor:
             w, h = self._fit(photo, fit)[1].fitted
             factor = self.backbone.vae_scale_factor
             # words and settings are checked before the long work
-            self._plan(prompts, how, steps, (h // factor, w // factor), self._fit(photo, fit)[1])
+            size = (h // factor, w // factor)
+            self._plan(prompts, how, steps, size, self._fit(photo, fit)[1], watch)
             inversion = self.invert(
                 photo,
                 source,
@@ -293,7 +301,7 @@ class Editor:
         prompts = words.apply(inversion.prompt)
         if photo is None:
             self._without_photo(inversion, how)
-        return self._edit(inversion, prompts, how, guidance_scale, photo, progress)
+        return self._edit(inversion, prompts, how, guidance_scale, photo, progress, watch)
 
     def _without_photo(self, inversion: Inversion, how: EditControl) -> None:
         """What an inversion cannot give where the photo itself is not at hand."""
@@ -316,10 +324,13 @@ class Editor:
         steps: int,
         latent_size: tuple[int, int],
         fit: Fit | None,
-    ) -> Any:
+        watch: Watch | None = None,
+    ) -> Plan:
         preset = defaults.preset(self.backbone.name)
         context = self._context(prompts, steps, latent_size)
-        return how.plan(context, prompts, preset=preset, fit=fit)
+        plan = how.plan(context, prompts, preset=preset, fit=fit)
+        more = () if watch is None else tuple(watch(context))
+        return dataclasses.replace(plan, controls=(*plan.controls, *more))
 
     def _resolved(
         self, prompts: Prompts, how: EditControl, steps: int, latent_size: tuple[int, int]
@@ -340,6 +351,7 @@ class Editor:
         guidance_scale: float | None,
         photo: Photo | None,
         progress: Progress | None,
+        watch: Watch | None = None,
     ) -> EditResult:
         guidance = inversion.guidance_scale if guidance_scale is None else guidance_scale
         check_edit_guidance(guidance)
@@ -351,7 +363,7 @@ class Editor:
             )
         fit = Fit.from_json(inversion.photo["fit"])
         h, w = inversion.trajectory.shape[-2:]
-        plan = self._plan(prompts, how, inversion.steps, (h, w), fit)
+        plan = self._plan(prompts, how, inversion.steps, (h, w), fit, watch)
         walk = Walk(
             replay=lambda: replay_of(self.backbone, inversion, strength=how.strength),
             schedule=inversion.schedule,
@@ -381,6 +393,20 @@ class Editor:
             fitted=fitted, fit=fit, photo=photo, paste_back=how.paste_back, report=report
         )
 
+    def attention(
+        self, inversion: Inversion | PhotoLike, words: Sequence[str] = (), **asked: Any
+    ) -> Attention:
+        """What the model looks at for each word, while it redraws a photo or edits it.
+
+        Args:
+            inversion: what :meth:`invert` gave, or a photo (then it is inverted first).
+            words: words or phrases; none: all of the prompts that say more than "a" or "of".
+            **asked: see :func:`p2p_real.attention.look`; all that :meth:`edit` takes.
+        """
+        from .attention import look
+
+        return look(self, inversion, words, **asked)
+
     def generate(
         self,
         prompt: str,
@@ -407,7 +433,8 @@ class Editor:
             target, swap, add, remove, weight, style, **control: the edit, as in :meth:`edit`.
 
         Returns:
-            EditResult; without an edit, ``image`` is the picture itself.
+            EditResult; without an edit, ``image`` is the picture itself. With ``excite`` and no
+            other edit it is the picture in which these words are seen, ``source`` that without.
         """
         backbone, progress = self.backbone, progress or self.progress
         words = EditWords(target, dict(swap or {}), _list(add), _list(remove), weight or {}, style)
@@ -428,9 +455,12 @@ class Editor:
             negative_prompt=negative_prompt,
         )
         report: dict[str, Any] = {"guidance_scale": guidance, "seed": seed}
-        if not words.any():
+        if not words.any() and not how.excite:
             return draw(backbone, walk, prompt, progress).finish(report=report)
-        prompts = words.apply(prompt)
+        if words.any():
+            prompts = words.apply(prompt)
+        else:
+            prompts, how = Prompts(prompt, prompt), how.excite_alone()
         check_edit_guidance(guidance)
         latent_size = (noise.shape[-2], noise.shape[-1])
         whole = Fit(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from edit import ControlStack, NothingActed, Plan
+from edit import Control, ControlStack, NothingActed, Plan
 from inversion import Denoiser, Replay, Schedule, TextCond, sample
 from inversion.denoiser import Guide
 from inversion.sampling import Progress
@@ -45,18 +45,27 @@ class Walk:
         return Denoiser(backbone, cond, empty, self.guide, backbone.prediction)
 
 
-def draw(backbone: Backbone, walk: Walk, prompt: str, progress: Progress) -> Outcome:
-    """A picture of a prompt, uncontrolled."""
+def draw(
+    backbone: Backbone,
+    walk: Walk,
+    prompt: str,
+    progress: Progress,
+    watch: Sequence[Control] = (),
+) -> Outcome:
+    """A picture of a prompt, uncontrolled; ``watch`` may look on."""
+    stack = ControlStack(watch)
     denoiser = walk.denoiser(backbone, backbone.encode_text([prompt], walk.size))
     with Meter(backbone.device) as meter:
         latents = guarded(
             backbone,
             lambda: sample(
-                denoiser, walk.replay(), walk.schedule, progress=progress, stage="drawing"
+                denoiser, walk.replay(), walk.schedule, [stack], progress=progress, stage="drawing"
             ),
         )
         pictures = decode(backbone, latents)
-    report = {"model": backbone.name, "source": prompt, "target": prompt}
+    report: dict[str, object] = {"model": backbone.name, "source": prompt, "target": prompt}
+    if watch:
+        report["controls"] = stack.report()
     return Outcome(pictures, latents, None, report | _cost(walk, denoiser, meter))
 
 
