@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from inversion.sampling import Progress
 from .. import defaults
 from ..files import check_output_folder
 from ..images import open_photo
-from ..measure import versions
+from ..measure import forget_peak, versions
 from ..metrics import Perceptual, perceptual
 from ..prompts import EditWords
 from ..steering import EditControl
@@ -109,7 +108,7 @@ class _Run:
         found = self.cells.get(made_of, title)
         if found is not None:
             return found
-        _forget_peak()
+        forget_peak()
         try:
             facts, pictures = work()
         except (KeyboardInterrupt, Cancelled, GeneratorExit):
@@ -211,12 +210,6 @@ class _Run:
 
     def _show(self, stage: str, done: int, total: int, note: str = "") -> None:
         self.progress(f"{self.now}: {stage}", done, total, note)
-
-
-def _forget_peak() -> None:
-    """Let the system's peak of this process's memory start anew, where it can (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def compare(

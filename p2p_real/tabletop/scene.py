@@ -22,7 +22,7 @@ GROUND_PHRASES = {
 }
 GROUNDS = tuple(GROUND_PHRASES)
 LIGHTS = ("noon", "sunset", "night")
-EDITS = ("color", "shape", "material", "ground", "light", "add", "remove")
+EDITS = ("color", "shape", "material", "ground", "light", "add", "remove", "several")
 
 Record = dict[str, Any]
 Edit = dict[str, Any]
@@ -37,8 +37,12 @@ def train_rng(chunk: int) -> random.Random:
     return random.Random(f"tabletop-train-{chunk}")
 
 
-def held_out_rng(seed: int = 0) -> random.Random:
-    """Gives a random stream for evaluation; no training scene comes from it."""
+def held_out_rng(seed: int | str = 0) -> random.Random:
+    """Gives a random stream for evaluation; no training scene comes from it.
+
+    Args:
+        seed: Of the stream; a name gives one more stream, such as `21-color`.
+    """
     return random.Random(f"tabletop-held-out-{seed}")
 
 
@@ -166,8 +170,9 @@ def apply_edit(record: Record, edit: Edit) -> Record:
     Args:
         record: The scene.
         edit: `{"op": "color" | "shape" | "material", "object": i, "to": value}`,
-            `{"op": "ground" | "light", "to": value}`, `{"op": "add", "object": {...}}` or
-            `{"op": "remove", "object": i}`.
+            `{"op": "ground" | "light", "to": value}`, `{"op": "add", "object": {...}}`,
+            `{"op": "remove", "object": i}` or `{"op": "several", "edits": [edit, ...]}`, which
+            are made one after the other.
 
     Returns:
         A new record.
@@ -178,6 +183,10 @@ def apply_edit(record: Record, edit: Edit) -> Record:
     op = edit["op"]
     _check_value("edit", op, EDITS)
     new = copy.deepcopy(record)
+    if op == "several":
+        for part in edit["edits"]:
+            new = apply_edit(new, part)
+        return new
     if op in _OBJECT_VALUES:
         new["objects"][edit["object"]][op] = edit["to"]
     elif op in _SCENE_VALUES:
@@ -199,7 +208,7 @@ def sample_edit(record: Record, rng: random.Random, op: str | None = None) -> Ed
         op: One of `EDITS`; drawn among the first five where not given.
 
     Returns:
-        An edit for `apply_edit`.
+        An edit for `apply_edit`; `several` is two different ones of the first five.
 
     Raises:
         ValueError: An unknown edit, or an object to be added where two stand already.
@@ -215,10 +224,39 @@ def sample_edit(record: Record, rng: random.Random, op: str | None = None) -> Ed
         return {"op": op, "to": rng.choice([v for v in _SCENE_VALUES[op] if v != record[op]])}
     if op == "remove":
         return {"op": op, "object": rng.randrange(len(things))}
+    if op == "several":
+        return {
+            "op": op,
+            "edits": [sample_edit(record, rng, part) for part in rng.sample(EDITS[:5], 2)],
+        }
     if len(things) > 1:
         raise ValueError(f"an object can be added to a scene of one, this one has {len(things)}")
     side = -1.35 if things and things[0]["x"] > 0 else 1.35
     return {"op": op, "object": sample_object(rng, side, 0.85)}
+
+
+def sample_change(rng: random.Random, op: str) -> tuple[Record, Edit]:
+    """Draws a scene and an edit of it, both of kinds that training has seen.
+
+    Scenes have one object, but two before `remove` and after `add`: an added object stands where
+    the second one of a drawn scene stood.
+
+    Args:
+        rng: Where the draws come from.
+        op: One of `EDITS`.
+
+    Returns:
+        A record and an edit for `apply_edit`.
+
+    Raises:
+        ValueError: An unknown edit.
+    """
+    _check_value("edit", op, EDITS)
+    record = sample_scene(rng, two=1 if op in ("add", "remove") else 0)
+    if op != "add":
+        return record, sample_edit(record, rng, op)
+    thing = record["objects"].pop(rng.randrange(2))
+    return record, {"op": op, "object": thing}
 
 
 def _check_value(name: str, value: object, values: Sequence[str]) -> None:

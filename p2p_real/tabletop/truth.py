@@ -92,6 +92,25 @@ def truth_pair(
     )
 
 
+def blend_words(pair: TruthPair) -> dict[str, str] | None:
+    """What a local blend is to look for, by the last word of each thing that changes.
+
+    Args:
+        pair: A photo and its true edit.
+
+    Returns:
+        Source word to target word. None where the whole picture changes, and where an object
+        comes or goes: a blend looks for a word that both captions have or swap.
+    """
+    parts = pair.edit["edits"] if pair.edit["op"] == "several" else [pair.edit]
+    if any(part["op"] in ("light", "add", "remove") for part in parts):
+        return None
+    return {
+        _words(pair.record, part, gone=True)[-1]: _words(pair.edited, part, gone=False)[-1]
+        for part in parts
+    }
+
+
 def _words(record: Record, edit: Edit, gone: bool) -> tuple[str, ...]:
     """Words of a record's caption that name what the edit touches.
 
@@ -101,6 +120,11 @@ def _words(record: Record, edit: Edit, gone: bool) -> tuple[str, ...]:
         gone: Whether `record` is the scene before the edit.
     """
     op = edit["op"]
+    if op == "several":
+        if any(part["op"] == "light" for part in edit["edits"]):
+            return ()
+        found = [_words(record, part, gone) for part in edit["edits"]]
+        return tuple(dict.fromkeys(word for words in found for word in words))
     if op == "light" or (op == "add" and gone) or (op == "remove" and not gone):
         return ()
     if op == "ground":

@@ -1,27 +1,109 @@
-"""Measure: speed ratios against diffusers and against the published code, in one run.
+"""Measure: edits against their exact truth, or speed ratios of this machine, in one run.
 
-Example:
+Examples:
+  p2p-real bench tabletop --out runs/truth
+  p2p-real bench tabletop --limit 10 --methods all --out runs/methods
+  p2p-real bench tabletop --kinds light,add --edits p2p,plain --guidance 2,3 --out runs/light
   p2p-real bench speed --out runs/speed
+
+tabletop: the embedded world renders photos and the exact picture that each edit of them should
+give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
+off the pictures, and how far they are from the truth is measured inside and outside the change.
+The folder gets results.csv, table.md, summary.json, manifest.json, plot.png and sheet.png. A run
+that was stopped goes on where it was when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any
 
 from . import options
 
+_OWN = {  # options of one benchmark alone
+    "speed": ("quick",),
+    "tabletop": (
+        *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance", "local", "steps"),
+        *("processes", "model", "lora", "device", "dtype", "offload"),
+    ),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("speed",), help="speed: ratios on this machine")
+    parser.add_argument(
+        "what",
+        choices=tuple(_OWN),
+        help="tabletop: edits against their truth; speed: ratios on this machine",
+    )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--quick", action="store_true", help="fewer repetitions")
+    truths = parser.add_argument_group("tabletop: which edits")
+    truths.add_argument(
+        "--kinds",
+        metavar="K,K",
+        help="of colour, object, material, background, light, add, remove, random (default: all)",
+    )
+    truths.add_argument(
+        "--per-kind", type=int, default=40, metavar="N", help="edits of each kind (40)"
+    )
+    truths.add_argument("--limit", type=int, metavar="N", help="at most so many edits in all")
+    truths.add_argument(
+        "--seed", type=int, default=21, metavar="S", help="of the held-out scenes (21)"
+    )
+    ways = parser.add_argument_group("tabletop: how they are edited")
+    ways.add_argument(
+        "--methods",
+        metavar="M,M:K=V,...",
+        help="inversions, such as direct,null-text:inner_steps=5, or all (default: the default of "
+        "p2p-real edit)",
+    )
+    ways.add_argument(
+        "--edits",
+        default="p2p",
+        metavar="E,E:K=V,...",
+        help="edits, such as p2p,plain (p2p); plain on DDIM's path is always run beside them",
+    )
+    ways.add_argument(
+        "--guidance",
+        metavar="W,W",
+        help="guidance_scale, one or several (default: what suits each inversion)",
+    )
+    ways.add_argument(
+        "--local",
+        nargs="?",
+        const="yes",
+        default="no",
+        choices=("no", "yes", "both"),
+        help="change the picture only where the words of the change are seen; both: with and "
+        "without",
+    )
+    ways.add_argument(
+        "--steps", type=int, default=50, metavar="N", help="sampling steps, 1 to 1000 (50)"
+    )
+    ways.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the edits out to so many processes (1); under accelerate launch its own do",
+    )
+    options.add_model(parser, captioner=False)
     options.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
+    from ..numbers import OptionError
 
+    for what, names in _OWN.items():
+        for name in names:
+            if what != args.what and name in args.given:
+                option = name.replace("_", "-")
+                raise OptionError(f"--{option} belongs to bench {what}; leave it out")
+    if args.what == "tabletop":
+        return _tabletop(args)
     folder = check_output_folder(args.out)
     from ..bench import speed
 
@@ -31,3 +113,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print((folder / "table.md").read_text(encoding="utf-8"))
         print(f"{folder}/results.csv, table.md, manifest.json")
     return result
+
+
+def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
+    from ..numbers import METHOD, check_numbers
+
+    check_numbers(steps=args.steps, seed=args.seed)
+    options.check_model(args)
+    options.calm_threads(args.model)
+    from ..bench.tabletop.running import load_tabletop, run
+
+    load = functools.partial(
+        load_tabletop,
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        lora=args.lora,
+        offload=args.offload,
+    )
+    with options.bars(args) as bars:
+        found = run(
+            args.out,
+            kinds=args.kinds,
+            per_kind=args.per_kind,
+            limit=args.limit,
+            seed=args.seed,
+            methods=args.methods or METHOD,
+            edits=args.edits,
+            guidance=args.guidance,
+            local=args.local,
+            steps=args.steps,
+            processes=args.processes,
+            load=load,
+            progress=bars,
+        )
+    if not found:  # the first process of accelerate launch speaks for all
+        raise SystemExit(0)
+    if not args.json:
+        from pathlib import Path
+
+        print(Path(found["files"]["table.md"]).read_text(encoding="utf-8"))
+        for name, path in found["files"].items():
+            print(f"{name:<14} {path}")
+    return {key: found[key] for key in ("manifest", "summary", "files")}

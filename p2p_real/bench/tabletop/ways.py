@@ -1,0 +1,151 @@
+"""What is measured: inversions x edits x guidances, and the bound that is always run too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...compare.asked import EditAsked, MethodAsked, read_edits, read_methods
+from ...numbers import METHOD, check_edit_guidance
+from ...steering import EditControl
+from .truths import TabletopError, TruthEdit
+
+PLAIN = EditAsked(("plain",))
+BOUND = MethodAsked("direct")  # DDIM's own path, on which plain regeneration is the lower bound
+TRUTH, CEILING, UNTOUCHED = "the truth itself", "the truth through the autoencoder", "no edit"
+BOUNDS = (TRUTH, CEILING, UNTOUCHED)  # rows that no way of editing made
+LOCALS = {"no": (False,), "yes": (True,), "both": (False, True)}
+
+Row = dict[str, Any]  # one edit by one way, or a bound of it
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of editing: an inversion, an edit on it, and how it acts.
+
+    Args:
+        method: the inversion.
+        edit: the edit methods.
+        guidance_scale: None is what suits the model and the inversion.
+        local: blend by the words of what changes, where an edit has such words.
+        mask: the true region of the change as the mask (what the best mask would give).
+        control: further fields of :class:`p2p_real.steering.EditControl`, for all edits.
+        name: in tables, instead of one made of the above.
+    """
+
+    method: MethodAsked
+    edit: EditAsked
+    guidance_scale: float | None = None
+    local: bool = False
+    mask: bool = False
+    control: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables."""
+        return self.name or ", ".join([self.method.label, self.edited])
+
+    @property
+    def edited(self) -> str:
+        """The edit's part of the label."""
+        more = [f"{k}={v}" for k, v in self.control.items()]
+        if self.guidance_scale is not None:
+            more.append(f"guidance {self.guidance_scale:g}")
+        if self.local:
+            more.append("local")
+        if self.mask:
+            more.append("true mask")
+        return " ".join([self.edit.label, *more])
+
+    def how(self, truth: TruthEdit) -> EditControl:
+        """How it acts on one edit.
+
+        Raises:
+            UnknownMethod, SettingError, OptionError: says what is wrong.
+        """
+        options = dict(self.control)
+        if self.local and truth.local is not None:
+            options["local"] = truth.local
+        if self.mask:
+            options["mask"] = _picture(truth)
+        return self.edit.control(options)
+
+    def plain(self) -> dict[str, Any]:
+        """What decides its results, as plain data."""
+        return {
+            "method": self.method.name,
+            "method_settings": self.method.resolved(),
+            "edit": list(self.edit.names),
+            "edit_settings": dict(self.edit.settings),
+            "guidance_scale": self.guidance_scale,
+            "local": self.local,
+            "mask": self.mask,
+            "control": {k: str(v) for k, v in self.control.items()},
+        }
+
+
+def _picture(truth: TruthEdit) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(truth.changed.astype("uint8") * 255)
+
+
+def read_ways(
+    methods: str | Iterable[str | MethodAsked] | None = METHOD,
+    edits: str | Iterable[str | EditAsked] = "p2p",
+    *,
+    guidance: str | Iterable[float] | None = None,
+    local: str = "no",
+) -> list[Way]:
+    """All ways of some inversions, edits and guidances; plain regeneration is always one.
+
+    Args:
+        methods: as :func:`p2p_real.compare.read_methods` takes them.
+        edits: as :func:`p2p_real.compare.read_edits` takes them.
+        guidance: numbers, or text such as ``"1.5,3"``; None is what suits each inversion.
+        local: "yes" blends by the words of what changes, "both" makes it a second way.
+
+    Raises:
+        TabletopError, CompareError, UnknownMethod, SettingError, OptionError: one line each.
+    """
+    if local not in LOCALS:
+        raise TabletopError(f"--local {local!r}: there are {', '.join(LOCALS)}")
+    scales = _scales(guidance)
+    found = [
+        Way(method, edit, scale, where)
+        for method in read_methods(methods)
+        for edit in read_edits(edits)
+        for scale in scales
+        for where in (LOCALS[local] if edit.names != ("plain",) else (False,))
+    ]
+    if not any(is_bound(way) for way in found):
+        found += [Way(BOUND, PLAIN, scale) for scale in scales]
+    return found
+
+
+def is_bound(way: Way) -> bool:
+    """Whether a way is plain regeneration from DDIM's path, the lower bound."""
+    return way.edit == PLAIN and way.method == BOUND and not (way.local or way.mask or way.control)
+
+
+def _scales(guidance: str | Iterable[float] | None) -> list[float | None]:
+    if guidance is None:
+        return [None]
+    found: list[float | None] = []
+    for item in guidance.split(",") if isinstance(guidance, str) else guidance:
+        try:
+            value = float(item)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            raise TabletopError(f"--guidance {item!r}: give a number, or several with commas")
+        check_edit_guidance(value)
+        if value in found:
+            raise TabletopError(f"--guidance: {value:g} is given twice")
+        found.append(value)
+    if not found:
+        raise TabletopError("--guidance: give a number")
+    return found
