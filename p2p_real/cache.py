@@ -10,6 +10,8 @@ import hashlib
 import json
 import logging
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from safetensors import SafetensorError
 
 from inversion import Inversion, InversionError
 from inversion.result import SUFFIX
+from inversion.resuming import PartFile
 
 logger = logging.getLogger(__name__)
 
 QUOTA = 4 * 2**30
+PART = ".part"
+WEEK = 7 * 24 * 3600
 
 
 def default_folder() -> Path:
@@ -73,7 +78,19 @@ class InversionCache:
         except (OSError, SafetensorError) as e:
             logger.warning("the inversion could not be cached in %s: %s", self.folder, e)
 
+    def part(self, keys: Sequence[str]) -> PartFile:
+        """The file of photos whose inversion is not finished, beside those that are.
+
+        Args:
+            keys: of all photos that are inverted together.
+        """
+        name = keys[0] if len(keys) == 1 else self.key(photos=list(keys))
+        return PartFile(self.folder / f"{name}{PART}")
+
     def _shrink(self) -> None:
+        for f in self.folder.glob(f"*{PART}"):
+            if time.time() - f.stat().st_mtime > WEEK:
+                f.unlink(missing_ok=True)
         files = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda f: f.stat().st_mtime)
         total = sum(f.stat().st_size for f in files)
         for f in files[:-1]:

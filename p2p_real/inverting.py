@@ -25,6 +25,7 @@ from inversion import (
 )
 from inversion.inverter import Recording
 from inversion.paths import Paths
+from inversion.resuming import PartFile
 from inversion.sampling import Progress
 
 from . import defaults
@@ -160,6 +161,7 @@ def invert_together(
     verify: bool,
     progress: Progress,
     shared: Shared | None = None,
+    part: PartFile | None = None,
 ) -> list[Inversion]:
     """Invert photos whose fitted pictures have one size.
 
@@ -172,6 +174,7 @@ def invert_together(
         verify: walk back and measure.
         progress: called as it goes.
         shared: what earlier calls have made of these photos.
+        part: where a method that can go on keeps what it has so far, or None.
     """
     size = jobs[0].fitted.size[::-1]
     shared = shared or Shared()
@@ -188,9 +191,13 @@ def invert_together(
 
         def go() -> Recording:
             generator = torch.Generator().manual_seed(made_with["seed"])
-            return inverter.invert(x0, denoiser, schedule, generator=generator, progress=progress)
+            more: dict[str, Any] = {"keep": part} if inverter.resumable else {}
+            return inverter.invert(
+                x0, denoiser, schedule, generator=generator, progress=progress, **more
+            )
 
         record = guarded(backbone, go)
+    seconds = meter.seconds + (part.seconds if part is not None else 0.0)
     made = []
     for b, job in enumerate(jobs):
         ceiling = finite(psnr(ceilings[b], job.fitted))
@@ -216,7 +223,7 @@ def invert_together(
                 "negative_prompt": made_with["negative_prompt"],
                 "seed": made_with["seed"],
                 "ceiling_psnr": ceiling,
-                "seconds": meter.seconds / len(jobs),
+                "seconds": seconds / len(jobs),
                 "unet_forwards": denoiser.rows_seen // len(jobs),
                 "unet_backwards": denoiser.rows_backward // len(jobs),
                 "peak_memory_bytes": meter.peak_memory_bytes,

@@ -74,6 +74,8 @@ class Request:
         sizes = {job.fitted.size for job, have in zip(jobs, found, strict=True) if have is None}
         for size in sorted(sizes):
             todo = [i for i, j in enumerate(jobs) if found[i] is None and j.fitted.size == size]
+            keys = [jobs[i].key(made_with) for i in todo]
+            part = None if self.cache is None else self.cache.part(keys)
             made = invert_together(
                 self.backbone,
                 [jobs[i] for i in todo],
@@ -83,11 +85,14 @@ class Request:
                 verify=verify,
                 progress=self.progress,
                 shared=self.shared,
+                part=part,
             )
-            for i, inversion in zip(todo, made, strict=True):
+            for i, key, inversion in zip(todo, keys, made, strict=True):
                 found[i] = inversion
                 if self.cache is not None:
-                    self.cache.put(jobs[i].key(made_with), inversion)
+                    self.cache.put(key, inversion)
+            if part is not None:
+                part.remove()
         return [inversion for inversion in found if inversion is not None]
 
     def _cached(self, job: Job, made_with: dict[str, Any], verify: bool) -> Inversion | None:
