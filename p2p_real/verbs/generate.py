@@ -3,6 +3,7 @@
 Examples:
   p2p-real generate "a red ball on a wooden table at noon" --swap red=blue --out ball
   p2p-real generate "a cat on a mat" --model sd1.5 --add "in the snow" --count 4
+  p2p-real generate "a cat and a dog" --model sd1.5 --excite cat,dog
 
 The folder --out gets source.png, the picture of PROMPT; edited.png, the same picture under the edit
 (the same one where no edit is asked for); strip.png and report.json. With --count each seed has its
@@ -62,8 +63,9 @@ def refuse_control(args: argparse.Namespace, control: dict[str, Any]) -> None:
     """
     from ..numbers import OptionError
 
+    alone = ("excite", "edit_option", "strength", "explicit") if control["excite"] else ()
     for name in ("edit", "edit_option", *control):
-        if name in args.given:
+        if name in args.given and name not in alone:
             raise OptionError(
                 f"--{name.replace('_', '-')} says how an edit acts, and none is asked for: give "
                 "--swap, --add, --remove, --weight, --style or --target too"
@@ -73,7 +75,7 @@ def refuse_control(args: argparse.Namespace, control: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
     from ..numbers import OptionError, check_edit_guidance
-    from ..prompts import EditWords, PromptError
+    from ..prompts import EditWords, PromptError, Prompts
 
     options.check_sampling(args)
     if not 1 <= args.count <= 10000:
@@ -96,6 +98,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .output import describe, keep_inputs, save
 
     how = EditControl(**control)
+    if prompts is None and how.excite:
+        prompts, how = Prompts(args.prompt, args.prompt), how.excite_alone()
     if prompts is not None:
         how.check_names()
         how.check_words(prompts)

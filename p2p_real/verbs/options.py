@@ -148,7 +148,15 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="E",
-        help="edit method, default p2p (see p2p-real methods); several act together",
+        help="edit method, default p2p (see p2p-real methods); several act together: p2p,pnp",
+    )
+    how.add_argument(
+        "--excite",
+        action="append",
+        default=[],
+        metavar="W1,W2",
+        help="words of the new prompt that the picture must show, though it tends to leave them "
+        "out",
     )
     how.add_argument(
         "--edit-option",
@@ -265,6 +273,11 @@ def edit_words(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def listed(values: list[str]) -> tuple[str, ...]:
+    """An option that may be repeated or hold several, separated by commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
 def edit_control(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of an edit that say how it acts."""
     from ..numbers import OptionError
@@ -284,7 +297,8 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
             raise OptionError(f"--local {text!r}: give a word, or old=new")
         local.append((old, new or old))
     return {
-        "edit": tuple(args.edit) or ("p2p",),
+        "edit": listed(args.edit) or ("p2p",),
+        "excite": listed(args.excite),
         "edit_options": pairs(args.edit_option, "--edit-option"),
         "cross_replace": keyed(cross, "--cross-replace") or None,
         "self_replace": args.self_replace,
