@@ -147,6 +147,8 @@ class Denoiser:
         size: (h, w) of the latents of the call now running.
         rows_seen: network rows evaluated so far.
         paths: DDIM paths that were walked before, or None where none are kept.
+        offsets: what is added to the latents [C, h, w] of some rows where the network is asked; the
+            latents that are walked stay as they are.
     """
 
     model: Model
@@ -160,6 +162,7 @@ class Denoiser:
     rows_seen: int = 0
     rows_backward: int = 0
     paths: Paths | None = None
+    offsets: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     @property
     def branches(self) -> int:
@@ -185,11 +188,23 @@ class Denoiser:
         """
         uncond = (self.uncond if uncond is None else uncond).expand(self.branches)
         halves = {UNCOND: uncond, COND: self.cond}
-        x = x[[b for _, b in layout.rows]]
+        x = self._asked_at(x, layout)
         text = TextCond.cat([halves[h].rows([b]) for h, b in layout.rows])
         self.layout, self.step, self.size = layout, step, (x.shape[-2], x.shape[-1])
         self.rows_seen += len(layout)
         return self.model.predict(x, step.t, text)
+
+    def _asked_at(self, x: Tensor, layout: Layout) -> Tensor:
+        """The latents [R, C, h, w] at which the rows are asked."""
+        rows = x[[b for _, b in layout.rows]]
+        if not self.offsets:
+            return rows
+        return torch.stack(
+            [
+                row + self.offsets[key] if key in self.offsets else row
+                for row, key in zip(rows, layout.rows, strict=True)
+            ]
+        )
 
     def __call__(
         self,
