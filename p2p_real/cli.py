@@ -25,6 +25,7 @@ VERBS = (
     "invert",
     "edit",
     "compare",
+    "direction",
     "generate",
     "tokens",
     "methods",

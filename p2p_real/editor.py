@@ -27,6 +27,8 @@ from .backbones.base import Backbone
 from .cache import InversionCache
 from .captions import captioner_for
 from .choosing import Auto, choose, inversions
+from .directions import Direction
+from .directions.applying import settled
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
 from .inverting import Job, decode, pixel_size, replay_of, walk_back
@@ -232,6 +234,7 @@ class Editor:
         remove: str | Sequence[str] = (),
         weight: Mapping[str, float] | None = None,
         style: str | None = None,
+        direction: str | Direction | None = None,
         source: str | None = None,
         method: str | None = None,
         steps: int = defaults.STEPS,
@@ -251,6 +254,8 @@ class Editor:
             target: the whole new prompt; or, instead,
             swap: old -> new words; ``add``: phrases; ``remove``: words; ``style``: a phrase.
             weight: word -> factor of its attention (also beside ``target``).
+            direction: an edit direction, or names and files of some ("cat2dog*0.8 + day2night"),
+                added to the new prompt's embeddings (the source's, where no words change).
             source: what the photo shows (default: its caption).
             method, steps, method_options, negative_prompt, seed, fit: of the inversion, if one is
                 made here.
@@ -264,7 +269,10 @@ class Editor:
         Raises:
             NothingActed: the edit changed nothing.
         """
-        words = EditWords(target, dict(swap or {}), _list(add), _list(remove), weight or {}, style)
+        words = EditWords(
+            target, dict(swap or {}), _list(add), _list(remove), weight or {}, style, direction
+        )
+        words = settled(words, self.backbone)
         how = EditControl(**control)
         photo: Photo | None = None
         if not isinstance(inversion, Inversion):
@@ -417,6 +425,7 @@ class Editor:
         remove: str | Sequence[str] = (),
         weight: Mapping[str, float] | None = None,
         style: str | None = None,
+        direction: str | Direction | None = None,
         steps: int = defaults.STEPS,
         guidance_scale: float | None = None,
         negative_prompt: str = "",
@@ -430,14 +439,18 @@ class Editor:
         Args:
             prompt: what to draw.
             size: (width, height) in pixels, multiples of the model's grid; default: its own.
-            target, swap, add, remove, weight, style, **control: the edit, as in :meth:`edit`.
+            target, swap, add, remove, weight, style, direction, **control: the edit, as in
+                :meth:`edit`.
 
         Returns:
             EditResult; without an edit, ``image`` is the picture itself. With ``excite`` and no
             other edit it is the picture in which these words are seen, ``source`` that without.
         """
         backbone, progress = self.backbone, progress or self.progress
-        words = EditWords(target, dict(swap or {}), _list(add), _list(remove), weight or {}, style)
+        words = EditWords(
+            target, dict(swap or {}), _list(add), _list(remove), weight or {}, style, direction
+        )
+        words = settled(words, backbone)
         how = EditControl(**control)
         guidance = defaults.guidance(backbone, guidance_scale)
         defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)

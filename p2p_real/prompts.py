@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from captioning import rewrite
+
+if TYPE_CHECKING:
+    from .directions import Direction
 
 
 class PromptError(ValueError):
@@ -23,6 +27,8 @@ class EditWords:
         remove: words or phrases to take out.
         weight: word of the new prompt -> factor of its attention.
         style: a phrase that the picture becomes ("a watercolor painting").
+        direction: an edit direction that is added to the new prompt's embeddings, as
+            :func:`p2p_real.directions.expression.resolve` reads it, or the direction itself.
     """
 
     target: str | None = None
@@ -31,22 +37,29 @@ class EditWords:
     remove: Sequence[str] = ()
     weight: Mapping[str, float] = field(default_factory=dict)
     style: str | None = None
+    direction: str | Direction | None = None
 
     def any(self) -> bool:
         """Whether anything is asked for."""
         rewrites = self.swap or self.add or self.remove or self.weight or self.style
-        return bool(self.target is not None or rewrites)
+        return bool(self.target is not None or rewrites or self.direction is not None)
 
     def check(self) -> None:
         """Refuse a request that makes no sense whatever the photo shows.
 
         Raises:
             PromptError: nothing is asked for, the target is empty, or it stands beside rewrites.
+            DirectionError: there is no such direction.
         """
         if not self.any():
             raise PromptError(
-                "no edit asked for: give --target, --swap, --add, --remove, --weight or --style"
+                "no edit asked for: give --target, --swap, --add, --remove, --weight, --style "
+                "or --direction"
             )
+        if isinstance(self.direction, str):
+            from .directions.expression import check
+
+            check(self.direction)
         if self.target is None:
             return
         if not self.target.strip():
@@ -79,12 +92,13 @@ class EditWords:
                 styles=[self.style] if self.style else [],
             )
             text, changed = done.target, done.changed
-        if all(factor == 1 for factor in self.weight.values()) and _alike(text, source):
+        same_words = all(factor == 1 for factor in self.weight.values()) and _alike(text, source)
+        if same_words and self.direction is None:
             raise PromptError(
                 f"the target prompt equals the source prompt ({source!r}): there is nothing to "
                 "edit; change a word or give --weight word=2"
             )
-        return Prompts(source, text, changed, dict(self.weight))
+        return Prompts(source, text, changed, dict(self.weight), self.direction)
 
 
 def _alike(a: str, b: str) -> bool:
@@ -94,9 +108,11 @@ def _alike(a: str, b: str) -> bool:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Source and target prompt, the (old, new) words changed, and the weights of words."""
+    """Source and target prompt, the (old, new) words changed, the weights of words, and what is
+    added to the target's embeddings."""
 
     source: str
     target: str
     changed: tuple[tuple[str, str], ...] = ()
     weight: Mapping[str, float] = field(default_factory=dict)
+    direction: str | Direction | None = None

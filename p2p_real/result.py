@@ -47,7 +47,8 @@ class EditResult:
             same = self.image is self.source
             pictures = [self.image] if same else [self.source, self.image]
             labels = [] if same else [report.get("source", "")]
-        labels.append(report.get("target", ""))
+        more = report.get("direction")
+        labels.append(report.get("target", "") + (f" + ({more['name']})" if more else ""))
         if self.mask is not None:
             pictures.append(self.mask.convert("RGB"))
             labels.append(f"may change: {self.report['mask_coverage']:.0%}")

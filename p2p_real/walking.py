@@ -14,6 +14,7 @@ from inversion.denoiser import Guide
 from inversion.sampling import Progress
 
 from .backbones.base import Backbone
+from .directions.applying import summary, target_text
 from .inverting import decode, guarded
 from .measure import Meter, versions
 from .prompts import Prompts
@@ -82,7 +83,7 @@ def run_edit(
     Raises:
         NothingActed: a control never acted, or source and target came out equal.
     """
-    cond = backbone.encode_text([prompts.source, prompts.target], walk.size)
+    cond = target_text(backbone, prompts, walk.size)
     if how.strength != 1:
         source, target = cond.rows([0]), cond.rows([1])
         cond = TextCond.cat([source, source.lerp(target, how.strength)])
@@ -110,6 +111,7 @@ def run_edit(
         "model": backbone.name,
         "source": prompts.source,
         "target": prompts.target,
+        "direction": summary(prompts.direction),
         "controls": acted,
         "layers_hooked": {row["control"]: row["layers_hooked"] for row in acted},
         "steps_injected": {row["control"]: row["steps_injected"] for row in acted},

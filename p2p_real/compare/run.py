@@ -16,6 +16,7 @@ from inversion import Cancelled, Inversion
 from inversion.sampling import Progress
 
 from .. import defaults
+from ..directions.applying import settled, summary
 from ..files import check_output_folder
 from ..images import open_photo
 from ..measure import forget_peak, versions
@@ -173,6 +174,7 @@ class _Run:
         return {
             "target": prompts.target,
             "weight": dict(prompts.weight),
+            **({"direction": summary(prompts.direction)} if prompts.direction else {}),
             "edit": list(edit.names),
             "control": settings,
             "edit_settings": self.editor._resolved(prompts, how, self.shared["steps"], size),
@@ -252,6 +254,7 @@ def compare(
         OutputError: `out` cannot be written.
     """
     said = words if isinstance(words, EditWords) else EditWords(**dict(words or {}))
+    said = settled(said, editor.backbone)
     options = dict(control or {})
     asked = read_methods(methods)
     wanted = read_edits(edits) if said.any() else []

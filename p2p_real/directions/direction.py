@@ -154,8 +154,21 @@ class Direction:
 
     @property
     def name(self) -> str:
-        """``source -> target``."""
-        return f"{self.source or '?'} -> {self.target or '?'}"
+        """``source -> target``, with its factor; of a sum all of them."""
+        named = []
+        for part in self.parts():
+            factor = "" if part["factor"] == 1 else f" * {part['factor']:g}"
+            named.append(f"{part['source'] or '?'} -> {part['target'] or '?'}{factor}")
+        return " + ".join(named)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its numbers."""
+        return _digest(self._tensors(), "")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {"embeds": self.embeds, "pooled": self.pooled}
+        return {k: t.detach().cpu().contiguous().clone() for k, t in found.items() if t is not None}
 
     def check_model(self, backbone: Backbone) -> None:
         """Refuse another model's direction.
@@ -188,9 +201,7 @@ class Direction:
         """
         path = Path(path)
         header = json.dumps({name: getattr(self, name) for name in _TYPES}, sort_keys=True)
-        tensors = {"embeds": self.embeds.cpu().contiguous().clone()}
-        if self.pooled is not None:
-            tensors["pooled"] = self.pooled.cpu().contiguous().clone()
+        tensors = self._tensors()
         meta = {"format": FORMAT, "header": header, "sha256": _digest(tensors, header)}
         with atomic_file(path) as stream:
             stream.write(save(tensors, metadata=meta))

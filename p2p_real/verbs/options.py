@@ -142,6 +142,12 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         "contrary",
     )
     words.add_argument("--style", metavar="P", help="what it becomes: 'a watercolor painting'")
+    words.add_argument(
+        "--direction",
+        metavar="D",
+        help="an edit direction (p2p-real direction) that is added to the new prompt, or to the "
+        "photo's own: a file, a kept name, or a sum such as 'cat2dog*0.8 + day2night*0.5'",
+    )
     how = parser.add_argument_group("how it acts")
     how.add_argument(
         "--edit",
@@ -270,6 +276,7 @@ def edit_words(args: argparse.Namespace) -> dict[str, Any]:
         "remove": args.remove,
         "weight": keyed((parse_weight(w) for w in args.weight), "--weight"),
         "style": args.style,
+        "direction": args.direction,
     }
 
 

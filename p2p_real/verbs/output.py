@@ -118,6 +118,8 @@ def decibel(psnr: float | None) -> str:
 def describe(report: dict[str, Any]) -> str:
     """A few lines about an edit."""
     lines = [f"source  {report.get('source')}", f"target  {report.get('target')}"]
+    if report.get("direction"):
+        lines.append(f"        + the direction {report['direction']['name']}")
     if report.get("controls"):
         lines.append(acted_table(report))
     if "reconstruction_psnr" in report:

@@ -1,0 +1,45 @@
+"""A direction beside an edit's words: read, checked, and added to the target's text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from inversion import TextCond
+
+from .direction import Direction
+from .expression import resolve
+
+if TYPE_CHECKING:
+    from ..backbones.base import Backbone
+    from ..prompts import EditWords, Prompts
+
+
+def settled(words: EditWords, backbone: Backbone) -> EditWords:
+    """The words with their direction read and found to be the model's.
+
+    Raises:
+        DirectionError: it cannot be read, or is another model's.
+    """
+    direction = words.direction
+    if direction is None:
+        return words
+    if isinstance(direction, str):
+        direction = resolve(direction)
+    direction.check_model(backbone)
+    return dataclasses.replace(words, direction=direction)
+
+
+def target_text(backbone: Backbone, prompts: Prompts, size: tuple[int, int]) -> TextCond:
+    """The conditioning of source and target, two rows; a direction is added to the target's."""
+    cond = backbone.encode_text([prompts.source, prompts.target], size)
+    if not isinstance(prompts.direction, Direction):
+        return cond
+    return TextCond.cat([cond.rows([0]), prompts.direction.move(cond.rows([1]))])
+
+
+def summary(direction: str | Direction | None) -> dict[str, Any] | None:
+    """A direction for reports: its name, hash and parts."""
+    if not isinstance(direction, Direction):
+        return None
+    return {"name": direction.name, "sha256": direction.sha256, "parts": direction.parts()}
