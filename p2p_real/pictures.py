@@ -47,6 +47,8 @@ def grid(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     cell_labels: Sequence[Sequence[str]] | None = None,
+    *,
+    least: int = _SEEN_AT,
 ) -> Image.Image:
     """A contact sheet on white: equally tall pictures in rows and columns.
 
@@ -55,6 +57,7 @@ def grid(
         row_labels: One a row, at the left, or none.
         column_labels: One a column, on top, or none.
         cell_labels: A text below each cell, in the shape of `rows`, or None.
+        least: Smaller pictures are enlarged until they are this tall.
 
     Raises:
         ValueError: No picture at all, or numbers that do not match.
@@ -70,10 +73,10 @@ def grid(
     for texts in cell_labels or ():
         _same_number(texts, count, "labels")
 
-    height = _common_height([image for row in rows for image in row if image is not None])
+    filled = [image for row in rows for image in row if image is not None]
+    height = min(_AT_MOST, max(image.height * _factor(image, least) for image in filled))
     cells = [[None if i is None else _at_height(i, height) for i in row] for row in rows]
-    filled = [c for row in cells for c in row if c is not None]
-    narrowest = min(c.width for c in filled)
+    narrowest = min(c.width for row in cells for c in row if c is not None)
     columns = zip(*cells, strict=True)
     widths = [max([c.width for c in column if c] or [narrowest]) for column in columns]
     side = max((min(text_width(text), 200) for text in row_labels), default=0)
@@ -219,18 +222,14 @@ def _on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _factor(image: Image.Image) -> int:
-    return max(1, -(-_SEEN_AT // image.height))
+def _factor(image: Image.Image, least: int = _SEEN_AT) -> int:
+    return max(1, -(-least // image.height))
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
     factor = _factor(image)
     size = image.width * factor, image.height * factor
     return image.resize(size, Image.Resampling.NEAREST) if factor > 1 else image
-
-
-def _common_height(images: Sequence[Image.Image]) -> int:
-    return min(_AT_MOST, max(image.height * _factor(image) for image in images))
 
 
 def _at_height(image: Image.Image, height: int) -> Image.Image:

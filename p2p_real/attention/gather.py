@@ -150,6 +150,8 @@ def look(
             subject, source=source, guidance_scale=guidance_scale, watch=watcher, **asked
         )
     else:
+        for name in asked.keys() - {*REWRITES, *OF_INVERSION, "method_options", "progress"}:
+            raise OptionError(f"{name} says how an edit acts, and none is asked for: give one too")
         if source is not None and not source.strip():
             raise PromptError("the prompt is empty: say what the photo shows, or leave it out")
         photo = None if saved else subject
