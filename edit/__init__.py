@@ -5,7 +5,7 @@ from .blend import FixedMask, LocalBlend
 from .control import Control, NothingActed, Site
 from .method import EditContext, EditMethod, edits
 from .plan import BlendWords, Plan, make_plan
-from .store import AttentionStore
+from .store import AttentionStore, SelfStore
 from .words import PromptTooLong, Tokens, WordNotFound
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "NothingActed",
     "Plan",
     "PromptTooLong",
+    "SelfStore",
     "Site",
     "Tokens",
     "WordNotFound",

@@ -121,17 +121,24 @@ class LocalBlend(Control):
 class FixedMask(Control):
     """Blend on a given mask: outside it the target is the source.
 
+    A value between 0 and 1 lets its place go for that last share of the walk, so half a value is
+    about half a change (Differential Diffusion, arXiv 2306.00950); mixing at every step would leave
+    next to nothing of it.
+
     Args:
-        mask: [1, 1, h, w] at latent size, in [0, 1]; soft values mix.
+        mask: [1, 1, h, w] at latent size, in [0, 1].
         start: first fraction of the walk that is not blended.
+        path: [S + 1, C, h, w] latents by level; outside the mask the target is at the level it
+            steps to on this path, not on the source's row. (DiffEdit, arXiv 2210.11427, as
+            published takes the level it steps from: give ``path[1:]`` for that.)
     """
 
     label = "mask"
 
-    def __init__(self, mask: Tensor, *, start: float = 0.0) -> None:
+    def __init__(self, mask: Tensor, *, start: float = 0.0, path: Tensor | None = None) -> None:
         if float(mask.max()) <= 0:
             raise ValueError("the mask is empty: nothing of the picture could change")
-        self.mask, self.first = mask, start
+        self.mask, self.first, self.path = mask, start, path
 
     def reads_source(self, step: Step) -> bool:
         return False
@@ -139,7 +146,9 @@ class FixedMask(Control):
     def after(self, x: Tensor, step: Step) -> Tensor:
         if step.index < int(self.first * step.count):
             return x
-        return torch.cat([x[:1], x[:1] + self.mask.to(x) * (x[1:] - x[:1])])
+        free = (step.index >= (1 - self.mask.to(x)) * step.count - 1e-4).to(x)
+        kept = x[:1] if self.path is None else self.path[step.level - 1][None].to(x)
+        return torch.cat([x[:1], kept + free * (x[1:] - kept)])
 
     def report(self) -> dict[str, object]:
         return {"mask_coverage": [round(float(self.mask.mean()), 4)]}

@@ -66,3 +66,45 @@ class AttentionStore(Control):
                 )[0, 0]
             )
         return torch.stack(maps).mean(0)
+
+
+class SelfStore(Control):
+    """The mean self-attention map of all layers of one scale.
+
+    Args:
+        scale: latent side / map side of the layers.
+        half: the guidance half that is kept.
+    """
+
+    label = "self-attention store"
+
+    def __init__(self, scale: int, *, half: str = COND) -> None:
+        self.scale, self.half = scale, half
+        self.sum: Tensor | None = None
+        self.count = 0
+
+    def begin(self, denoiser: Denoiser) -> None:
+        self.sum, self.count = None, 0
+
+    def watches(self, site: Site) -> bool:
+        return not site.cross and site.scale == self.scale
+
+    def wants_maps(self, call: Call) -> bool:
+        return True
+
+    def probs(self, p: Tensor, call: Call) -> Tensor:
+        rows = [r for r, (half, _) in enumerate(call.layout.rows) if half == self.half]
+        mean = p[rows].float().mean(1)  # [B, P, P]
+        self.sum = mean if self.sum is None else self.sum + mean
+        self.count += 1
+        return p
+
+    def average(self) -> Tensor:
+        """Mean over steps, layers and heads, [B, P, P], rows of sum 1.
+
+        Raises:
+            LookupError: no layer of that scale was seen.
+        """
+        if self.sum is None:
+            raise LookupError(f"no self-attention layer of scale {self.scale} was seen")
+        return self.sum / self.count

@@ -33,6 +33,8 @@ from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
 from .inverting import Job, decode, pixel_size, replay_of, walk_back
 from .making import Request
+from .masks import Mask
+from .masks.making import drawn_subject, mask_of, subject_of
 from .numbers import OptionError, check_edit_guidance, check_negative
 from .prompts import EditWords, PromptError, Prompts
 from .result import EditResult
@@ -371,6 +373,9 @@ class Editor:
             )
         fit = Fit.from_json(inversion.photo["fit"])
         h, w = inversion.trajectory.shape[-2:]
+        progress = progress or self.progress
+        seen = subject_of(self, inversion, photo, target=prompts.target, progress=progress)
+        how = how.settled(seen)
         plan = self._plan(prompts, how, inversion.steps, (h, w), fit, watch)
         walk = Walk(
             replay=lambda: replay_of(self.backbone, inversion, strength=how.strength),
@@ -379,7 +384,6 @@ class Editor:
             guide=inversion.inverter.guide(ClassifierFree(guidance)),
             negative_prompt=inversion.extra.get("negative_prompt", ""),
         )
-        progress = progress or self.progress
         outcome = run_edit(self.backbone, walk, prompts, plan, how, progress)
         picture = inversion.picture
         fitted = None if picture is None else Image.fromarray(picture.numpy())
@@ -400,6 +404,23 @@ class Editor:
         return outcome.finish(
             fitted=fitted, fit=fit, photo=photo, paste_back=how.paste_back, report=report
         )
+
+    def mask(
+        self, inversion: Inversion | PhotoLike, spec: str, target: str | None = None, **asked: Any
+    ) -> Mask:
+        """Where a photo may change, to look at or to give to :meth:`edit` as ``mask``.
+
+        Args:
+            inversion: what :meth:`invert` gave, or a photo (then, if need be, it is inverted).
+            spec: the mask in words, see :mod:`p2p_real.masks.grammar`.
+            target: the new prompt, for diffedit.
+            **asked: see :func:`p2p_real.masks.making.mask_of`: ``grow``, ``shrink``, ``feather``,
+                ``source``, ``steps``, ``fit``, and settings of the sources.
+
+        Raises:
+            MaskError: it cannot be read, or is empty; names the place or the source.
+        """
+        return mask_of(self, inversion, spec, target, **{"progress": self.progress, **asked})
 
     def attention(
         self, inversion: Inversion | PhotoLike, words: Sequence[str] = (), **asked: Any
@@ -479,6 +500,7 @@ class Editor:
         whole = Fit(
             "resize", (width, height), (0, 0, width, height), (width, height), (width, height)
         )
+        how = how.settled(drawn_subject(self, walk, prompt, whole, prompts.target, progress))
         plan = self._plan(prompts, how, steps, latent_size, whole)
         outcome = run_edit(backbone, walk, prompts, plan, how, progress)
         report["edit_settings"] = self._resolved(prompts, how, steps, latent_size)

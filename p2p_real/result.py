@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .fitting import Fit
 from .images import Photo, psnr
+from .masks.mask import Mask
 from .numbers import finite
 from .pictures import strip
 
@@ -64,12 +65,14 @@ class Outcome:
         latents: their latents.
         mask: [h, w] at latent size, or None.
         report: figures of the walk.
+        shape: a mask of the photo's own size that acted besides, or None.
     """
 
     pictures: list[Image.Image]
     latents: Tensor
     mask: Tensor | None
     report: dict[str, Any]
+    shape: Mask | None = None
 
     def finish(
         self,
@@ -87,32 +90,55 @@ class Outcome:
         if fitted is not None:
             figures["reconstruction_psnr"] = finite(psnr(source_row, fitted))
         original = photo.image if photo is not None else None
-        mask = None
-        if self.mask is not None:
-            shown = Image.fromarray((self.mask.numpy() * 255).astype(np.uint8))
-            mask = shown.resize(reference.size, Image.Resampling.NEAREST)
+        whole = fit is not None and (original is not None or fit.is_whole)
 
         def undo(picture: Image.Image) -> Image.Image:
-            if fit is None:
-                return picture
-            if original is not None or fit.is_whole:
-                return fit.undo(picture, original)
-            return picture
+            return fit.undo(picture, original) if whole and fit is not None else picture
 
         edited, back = undo(edit_row), undo(source_row)
         shown_source = original or undo(reference)
-        if mask is not None and fit is not None and (original is not None or fit.is_whole):
-            mask = fit.undo(mask, Image.new("L", fit.original))
-        if paste_back and mask is not None:
-            inside = np.asarray(mask)[..., None] > 127
-            edited = Image.fromarray(np.where(inside, np.array(edited), np.array(shown_source)))
+        share = self._share(reference.size, fit, whole)
+        if share is not None and self.shape is not None:
+            figures["mask_coverage"] = round(float(share.mean(dtype=np.float64)), 4)
+        if paste_back and share is not None:
+            edited = _laid(edited, shown_source, share)
         if photo is not None:
             edited = photo.finish(edited)
         return EditResult(
             image=edited,
             reconstruction=back,
             source=shown_source,
-            mask=mask,
+            mask=None if share is None else Mask(share).image,
             report=figures,
             latents=self.latents,
         )
+
+    def _share(self, size: tuple[int, int], fit: Fit | None, whole: bool) -> np.ndarray | None:
+        """How much each pixel of the picture that is given back may change, [H, W] in [0, 1].
+
+        Args:
+            size: (width, height) that the model saw.
+            fit: how the photo came to that size.
+            whole: whether the picture is given back at the photo's size.
+        """
+        parts = []
+        if self.mask is not None:
+            shown = Image.fromarray((self.mask.numpy() * 255).astype(np.uint8))
+            shown = shown.resize(size, Image.Resampling.NEAREST)
+            if whole and fit is not None:
+                shown = fit.undo(shown, Image.new("L", fit.original))
+            parts.append((np.asarray(shown) > 127).astype(np.float32))
+        if self.shape is not None:
+            values = self.shape.values
+            if fit is not None and not whole:
+                values = np.array(fit.apply(Image.fromarray(values)))
+            parts.append(values)
+        return np.minimum.reduce(parts) if parts else None
+
+
+def _laid(edited: Image.Image, photo: Image.Image, share: np.ndarray) -> Image.Image:
+    """An edit laid into a photo: where ``share`` is 0 the photo's own pixels, bit for bit."""
+    new, old = np.array(edited), np.array(photo)
+    weight = share[..., None]
+    mixed = np.rint(old + weight * (new.astype(np.float32) - old)).astype(np.uint8)
+    return Image.fromarray(np.where(weight <= 0, old, np.where(weight >= 1, new, mixed)))

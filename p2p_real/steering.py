@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from captioning.matching import WordNotInPrompt, find_word
 from edit import BlendWords, EditContext, FixedMask, NothingActed, Plan, edits, make_plan
@@ -23,6 +22,9 @@ from edit.methods.p2p import P2P, CrossEdit, SelfInject
 
 from .fitting import Fit
 from .images import open_photo
+from .masks import Mask, MaskAsked, Subject
+from .masks.making import EDGES
+from .masks.sources.file import File, latent_mask, read_mask
 from .numbers import OptionError
 from .prompts import Prompts
 
@@ -48,7 +50,14 @@ class EditControl:
         subtract: words whose place is taken out of that mask.
         local_threshold: share of the map's maximum that counts as inside.
         local_start: first fraction of the walk without local blend.
-        mask: a picture file or image, white where the picture may change.
+        mask: a picture file, image or array, white where the picture may change, or a
+            :class:`~p2p_real.masks.Mask`.
+        mask_from: a mask in words, see :mod:`p2p_real.masks.grammar` ("words:ball | box:0,0,1,.5").
+        mask_box: a box x0,y0,x1,y1 of pixels, or of fractions. Where several masks are given, and
+            beside ``local``, the picture may change where all of them let it.
+        mask_options: settings of what ``mask_from`` names ("threshold": 0.4).
+        grow, shrink, feather: of the given masks, in pixels of the photo, or below 1 a fraction of
+            its shorter side; a feather is soft inside the mask and touches nothing outside it.
         strength: 0 changes nothing, 1 is the whole edit.
         paste_back: give the photo's own pixels outside the mask.
         explicit: make every attention map (slow reference).
@@ -63,7 +72,13 @@ class EditControl:
     subtract: str | Sequence[str] = ()
     local_threshold: float = 0.3
     local_start: float = 0.2
-    mask: str | Path | Image.Image | None = None
+    mask: str | Path | Image.Image | np.ndarray | Mask | None = None
+    mask_from: str | None = None
+    mask_box: str | Sequence[float] | None = None
+    mask_options: Mapping[str, Any] = field(default_factory=dict)
+    grow: float = 0
+    shrink: float = 0
+    feather: float = 0
     strength: float = 1.0
     paste_back: bool = False
     explicit: bool = False
@@ -83,8 +98,28 @@ class EditControl:
                 raise OptionError(f"--{option} {value}: give a number from 0 to 1")
         if not self.local:
             self._check_unlocal()
-        if self.paste_back and not self.local and self.mask is None:
+        if self.paste_back and not self.local and not self.has_mask:
             raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
+        for name in ("grow", "shrink", "feather", "mask_options"):
+            if getattr(self, name) and not (self.has_mask and (name in EDGES or self.mask_from)):
+                option = "mask-option" if name == "mask_options" else name
+                needed = "--mask, --mask-box or --mask-from" if name in EDGES else "--mask-from"
+                raise OptionError(f"--{option} belongs to a mask: give {needed} too")
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask is given (a local blend is none)."""
+        return any(m is not None for m in (self.mask, self.mask_from, self.mask_box))
+
+    def mask_asked(self) -> MaskAsked:
+        """The mask in words and its edge."""
+        parts = [] if self.mask_from is None else [self.mask_from]
+        if self.mask_box is not None:
+            box = self.mask_box
+            text = box if isinstance(box, str) else ",".join(f"{v:g}" for v in box)
+            parts = [f"({p})" for p in parts] + [f"box:{text}"]
+        edges = {name: getattr(self, name) for name in EDGES}
+        return MaskAsked(" & ".join(parts), **edges, settings=self.mask_options)
 
     def _check_unlocal(self) -> None:
         """Refuse options of a local blend that is not there."""
@@ -138,6 +173,7 @@ class EditControl:
         cross = self.cross_replace if isinstance(self.cross_replace, Mapping) else {}
         for word in (*prompts.weight, *self.excite, *(w for w in cross if w != "default_")):
             find_word(prompts.target, word)
+        self.mask_asked().check(source=prompts.source)
         less = [self.subtract] if isinstance(self.subtract, str) else self.subtract
         for names in (*_pairs(self.local or ()), *((w,) for w in less)):
             # a word may be named as it is in the other prompt: it is found by alignment
@@ -153,6 +189,18 @@ class EditControl:
                     except WordNotInPrompt:
                         raise missing from None
 
+    def mask_digest(self) -> str | None:
+        """A hash of the pixels of all masks that are given as pictures, or None."""
+        files = [leaf.text for leaf in self.mask_asked().leaves() if leaf.kind == "file"]
+        given = [] if self.mask is None else [self.mask]
+        parts = [
+            hashlib.sha256(m.values.tobytes()).hexdigest()
+            if isinstance(m, Mask)
+            else open_photo(m).sha256
+            for m in (*given, *files)
+        ]
+        return "+".join(parts) or None
+
     def check_mask(self, *sizes: tuple[int, int]) -> None:
         """Refuse a mask that cannot be read, is empty, or has another size than the photo.
 
@@ -162,8 +210,28 @@ class EditControl:
         Raises:
             PhotoError, OptionError: says what is wrong with it.
         """
-        if self.mask is not None:
+        if isinstance(self.mask, Mask):
+            if sizes and self.mask.size != sizes[0]:
+                raise OptionError(_another_size(self.mask.size, sizes[0]))
+        elif self.mask is not None:
             read_mask(self.mask, *sizes)
+        self.mask_asked().check(*sizes)
+
+    def settled(self, subject: Subject) -> EditControl:
+        """The same with its masks made into one of the photo's own size.
+
+        Raises:
+            MaskError: a mask of another size, or an empty one; names what it was read from.
+        """
+        if not self.has_mask:
+            return self
+        sizes = (subject.fit.original, subject.fit.fitted)
+        self.check_mask(*sizes)
+        given = self.mask
+        if given is not None and not isinstance(given, Mask):
+            spec = "given image" if not isinstance(given, str | Path) else str(given)
+            given = Mask(File().values(read_mask(given, *sizes), subject), spec)
+        return dataclasses.replace(self, mask=self.mask_asked().make(subject, given))
 
     def _create(self, name: str, settings: Mapping[str, Any]) -> EditMethod:
         known = {f.name for f in dataclasses.fields(edits[name])}  # type: ignore[arg-type]
@@ -225,8 +293,13 @@ class EditControl:
         """All controls of this edit; raises what is wrong with words and settings."""
         methods = self.methods(prompts, self._windows(context, preset), context.steps)
         extra = []
-        if self.mask is not None:
+        if isinstance(self.mask, Mask):
+            extra.append(FixedMask(self.mask.latent(context.latent_size, fit)))
+        elif self.mask is not None:
             extra.append(FixedMask(latent_mask(self.mask, context.latent_size, fit)))
+        if not isinstance(self.mask, Mask):
+            sizes = () if fit is None else (fit.original, fit.fitted)
+            self.mask_asked().check(*sizes, source=prompts.source)
         plan = make_plan(context, methods, blend=self._blend(preset), extra=extra)
         return self._without_idle(plan, prompts)
 
@@ -289,7 +362,10 @@ class EditControl:
         """These options as plain data."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         data["edit"] = list(self.edit)
-        if isinstance(self.mask, Image.Image):
+        data["mask_options"] = dict(self.mask_options)
+        if isinstance(self.mask, Mask):
+            data["mask"] = self.mask.spec
+        elif isinstance(self.mask, Image.Image | np.ndarray):
             data["mask"] = "given image"
         elif self.mask is not None:
             data["mask"] = str(self.mask)
@@ -302,40 +378,8 @@ def _pairs(local: str | Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, .
     return tuple((w,) for w in ([local] if isinstance(local, str) else local))
 
 
-def latent_mask(mask: str | Path | Image.Image, size: tuple[int, int], fit: Fit | None) -> Tensor:
-    """A picture (white = may change) as [1, 1, h, w] in {0, 1}: any latent cell it touches.
-
-    Args:
-        mask: of the photo's size, or of the size the model sees.
-        size: (h, w) of the latents.
-        fit: how the photo was put on the model's grid.
-
-    Raises:
-        PhotoError: the file cannot be read.
-        OptionError: another size than the photo's.
-    """
-    sizes = () if fit is None else (fit.original, fit.fitted)
-    image = read_mask(mask, *sizes)
-    if fit is not None and image.size != fit.fitted:
-        image = fit.apply(image)
-    pixels = torch.from_numpy(np.array(image)).float()[None, None] / 255
-    return (torch.nn.functional.adaptive_max_pool2d(pixels, size) > 0.5).float()
-
-
-def read_mask(mask: str | Path | Image.Image, *sizes: tuple[int, int]) -> Image.Image:
-    """A mask as a grey picture of one of these sizes, the photo's first (none given: any size).
-
-    Raises:
-        PhotoError: the file cannot be read.
-        OptionError: another size, or nothing white in it.
-    """
-    image = open_photo(mask).image.convert("L")
-    if sizes and image.size not in sizes:
-        (width, height), *_ = sizes
-        raise OptionError(
-            f"--mask is {image.width} x {image.height}, the photo {width} x {height}: give a mask "
-            "of the photo's size"
-        )
-    if np.asarray(image).max() < 128:
-        raise OptionError("--mask has nothing white, so nothing may change: paint white there")
-    return image
+def _another_size(size: tuple[int, int], photo: tuple[int, int]) -> str:
+    return (
+        f"--mask is {size[0]} x {size[1]}, the photo {photo[0]} x {photo[1]}: give a mask of the "
+        "photo's size"
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edit import Control, ControlStack, NothingActed, Plan
+from edit import Control, ControlStack, FixedMask, NothingActed, Plan
 from inversion import Denoiser, Replay, Schedule, TextCond, sample
 from inversion.denoiser import Guide
 from inversion.sampling import Progress
@@ -16,6 +16,7 @@ from inversion.sampling import Progress
 from .backbones.base import Backbone
 from .directions.applying import summary, target_text
 from .inverting import decode, guarded
+from .masks import Mask
 from .measure import Meter, versions
 from .prompts import Prompts
 from .result import Outcome
@@ -104,7 +105,13 @@ def run_edit(
             "the edit changed nothing: source and target came out equal; raise --strength or "
             "--guidance, or shorten --cross-replace and --self-replace"
         )
-    masks = [m for c in plan.controls if (m := getattr(c, "mask", None)) is not None]
+    shape = how.mask if isinstance(how.mask, Mask) else None
+    masks = [
+        m
+        for c in plan.controls
+        if (m := getattr(c, "mask", None)) is not None
+        and not (shape is not None and isinstance(c, FixedMask))
+    ]
     mask = torch.stack([m[-1, 0].float().cpu() for m in masks]).amin(0) if masks else None
     coverage = None if mask is None else round(float(mask.mean()), 4)
     report = {
@@ -120,7 +127,7 @@ def run_edit(
         "max_latent_change": {"reconstruction": change, "uninjected": None},
         "settings": how.settings(),
     }
-    return Outcome(pictures, latents, mask, report | _cost(walk, denoiser, meter))
+    return Outcome(pictures, latents, mask, report | _cost(walk, denoiser, meter), shape)
 
 
 def _cost(walk: Walk, denoiser: Denoiser, meter: Meter) -> dict[str, object]:

@@ -18,7 +18,6 @@ from inversion.sampling import Progress
 from .. import defaults
 from ..directions.applying import settled, summary
 from ..files import check_output_folder
-from ..images import open_photo
 from ..measure import forget_peak, versions
 from ..metrics import Perceptual, perceptual
 from ..prompts import EditWords
@@ -166,8 +165,8 @@ class _Run:
         prompts = subject.prompts
         assert prompts is not None
         settings = how.settings()
-        if how.mask is not None:
-            settings["mask"] = open_photo(how.mask).sha256
+        if how.has_mask:
+            settings["mask"] = how.mask_digest()
         width, height = subject.fitted.size
         factor = self.editor.backbone.vae_scale_factor
         size = (height // factor, width // factor)

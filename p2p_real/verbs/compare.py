@@ -23,7 +23,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import masking, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise OptionError("--edits: say what to change, such as --swap red=blue")
     photos = [open_photo(p) for p in args.photos]
     check_photos(photos, args.source)
-    _keep_inputs(Path(args.out), [*args.photos, args.mask])
+    _keep_inputs(Path(args.out), [*args.photos, *masking.mask_files(args)])
     options.check_model(args)
     # what needs torch comes last: its import is the slowest of all these
     from ..compare.asked import check_shared, check_words, read_edits, read_methods

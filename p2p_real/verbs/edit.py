@@ -20,7 +20,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import masking, options
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     how.check_mask(*sizes)
     if getattr(args, "photo_before", None) not in (None, made_of):
         logger.warning("%s is not the photo that the first edit was made of", args.photo)
-    keep_inputs(Path(args.out), args.photo, args.mask)
+    keep_inputs(Path(args.out), args.photo, *masking.mask_files(args))
     folder = check_output_folder(args.out)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)

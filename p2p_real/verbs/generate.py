@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import masking, options
 from .edit import command_of
 
 LARGEST = 16 * 2**20  # pixels
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         how.check_names()
         how.check_words(prompts)
         how.check_mask(*([size] if size else []))
-    keep_inputs(Path(args.out), args.mask)
+    keep_inputs(Path(args.out), *masking.mask_files(args))
     folder = check_output_folder(args.out)
 
     reports = []

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import masking
+
 if TYPE_CHECKING:
     from ..editor import Editor
     from ..progress import Bars
@@ -214,16 +216,14 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="fraction of the steps from which on --local acts (0.2)",
     )
-    how.add_argument(
-        "--mask", metavar="FILE", help="picture of the photo's size, white where it may change"
-    )
+    masking.add_masks(how)
     how.add_argument(
         "--strength", type=float, default=1.0, metavar="X", help="0 changes nothing, 1 is all (1)"
     )
     how.add_argument(
         "--paste-back",
         action="store_true",
-        help="the photo's own pixels outside the area of --local or --mask, bit for bit",
+        help="the photo's own pixels outside the area of --local and of the masks, bit for bit",
     )
     how.add_argument(
         "--explicit",
@@ -313,7 +313,7 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
         "subtract": args.subtract,
         "local_threshold": args.local_threshold,
         "local_start": args.local_start,
-        "mask": args.mask,
+        **masking.mask_control(args),
         "strength": args.strength,
         "paste_back": args.paste_back,
         "explicit": args.explicit,

@@ -1,0 +1,1 @@
+"""The mask sources, one file each; found by the registry."""
