@@ -27,6 +27,7 @@ VERBS = (
     "compare",
     "direction",
     "generate",
+    "attention",
     "tokens",
     "methods",
     "doctor",

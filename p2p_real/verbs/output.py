@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from ..result import EditResult
 NAMES = ("edited.png", "reconstruction.png", "source.png", "strip.png", "mask.png", "report.json")
 
 
-def keep_inputs(folder: Path, *inputs: str | None) -> None:
-    """Refuse an output folder where a result would replace what was given.
+def keep_inputs(folder: Path, *inputs: str | None, names: Sequence[str] = NAMES) -> None:
+    """Refuse an output folder where a result (of these names) would replace what was given.
 
     Raises:
         OptionError: names the file.
     """
-    ours = {(folder / name).resolve() for name in NAMES}
+    ours = {(folder / name).resolve() for name in names}
     for given in inputs:
         if given and Path(given).resolve() in ours:
             raise OptionError(f"{given} would be overwritten by the result: give another --out")
