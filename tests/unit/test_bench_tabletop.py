@@ -30,6 +30,7 @@ from p2p_real.bench.tabletop.running import Bench, load_tabletop
 from p2p_real.bench.tabletop.summary import in_order, interval, mark_nearer, summarise
 from p2p_real.bench.tabletop.truths import SEED, TruthEdit
 from p2p_real.bench.tabletop.ways import is_bound
+from p2p_real.captions import captioner_for
 from p2p_real.compare import EditAsked, MethodAsked
 from p2p_real.editor import Editor
 from p2p_real.metrics import perceptual
@@ -38,7 +39,7 @@ from p2p_real.tabletop.reader import load_reader
 from p2p_real.tabletop.scene import GROUND_PHRASES, caption, held_out_rng, noun_phrase, sample_scene
 from p2p_real.tabletop.truth import VISIBLE, blend_words, truth_pair
 
-COSTS = ("seconds", "inversion_seconds", "edit_seconds", "peak_memory_bytes")
+COSTS = ("seconds", "cpu_seconds", "inversion_seconds", "edit_seconds", "peak_memory_bytes")
 
 
 @functools.cache
@@ -52,8 +53,8 @@ def editor() -> Editor:
 
 
 @pytest.fixture(scope="module")
-def readers(editor: Editor) -> Readers:
-    return Readers(load_reader(), editor.captioner().caption)
+def readers() -> Readers:
+    return Readers(load_reader(), captioner_for("blip", "tabletop").caption)
 
 
 # --- the edits -------------------------------------------------------------------------------

@@ -105,7 +105,8 @@ def _over_ways(summary: Mapping[str, Any], ways: Sequence[str]) -> list[str]:
     """One line a way, all edits."""
     heads = (
         *("inversion, edit", "right", "as asked", "kept", "dB inside", "dB outside", "nearer"),
-        *("reconstruction dB", "below ceiling", "seconds", "UNet rows", "peak MB"),
+        *("reconstruction dB", "below ceiling", "seconds", "processor seconds"),
+        *("UNet rows", "peak MB"),
     )
     lines = _header(heads)
     for way in (CEILING, *ways, UNTOUCHED):
@@ -119,6 +120,7 @@ def _over_ways(summary: Mapping[str, Any], ways: Sequence[str]) -> list[str]:
             _figure(f, "reconstruction_psnr", 1),
             _figure(f, "below_ceiling", 2),
             _figure(f, "seconds", 1),
+            _figure(f, "cpu_seconds", 1),
             _figure(f, "unet_rows", 0),
             _figure(f, "peak_memory_bytes", 0, scale=1e-6),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from inversion import Cancelled, Inversion
 from inversion.sampling import Progress, quiet
 
 from ... import defaults
+from ...captions import captioner_for
 from ...compare.asked import EditAsked, MethodAsked
 from ...compare.cells import Cell, Cells
 from ...compare.entries import Failure
@@ -29,7 +31,6 @@ from ...metrics import perceptual
 from ...numbers import METHOD
 from ...prompts import Prompts
 from ...steering import EditControl
-from ...tabletop import CAPTIONER
 from ...tabletop.reader import load_reader
 from . import sharing
 from .figures import Ruler, mask_iou, reconstruction
@@ -46,10 +47,10 @@ Facts = tuple[dict[str, Any], dict[str, Image.Image]]
 
 
 def load_tabletop(model: str = "tabletop", **options: Any) -> Editor:
-    """An editor of a model with the embedded world's captioner, which keeps no inversions."""
+    """An editor that keeps no inversions, so that each is made and its seconds are true."""
     from ...editor import Editor
 
-    return Editor.load(model, captioner=str(CAPTIONER), cache=False, **options)
+    return Editor.load(model, cache=False, **options)
 
 
 @dataclass
@@ -77,7 +78,8 @@ class Bench:
         backbone = self.editor.backbone
         reader = load_reader(device=backbone.device)
         self.ruler = Ruler(perceptual(), reader)
-        self.readers = Readers(reader, self.editor.captioner().caption)
+        captioner = captioner_for("blip", "tabletop", str(backbone.device))
+        self.readers = Readers(reader, captioner.caption)
         self.shared = {
             "model": backbone.name,
             "model_hash": backbone.weights_hash,
@@ -92,7 +94,7 @@ class Bench:
     def rows(self, truth: TruthEdit) -> list[Row]:
         """The bounds and every way of one edit."""
         found = self._bounds(truth)
-        inversions: dict[Any, Callable[[], Inversion]] = {}
+        inversions: dict[Any, Callable[[], tuple[Inversion, float]]] = {}
         for way in self.ways:
             self._tick(f"{truth.id}, {way.label}")
             key = way.method.label, way.guidance_scale
@@ -140,7 +142,9 @@ class Bench:
 
     # Ways -------------------------------------------------------------------------------------
 
-    def _row(self, truth: TruthEdit, way: Way, inversion: Callable[[], Inversion]) -> Row:
+    def _row(
+        self, truth: TruthEdit, way: Way, inversion: Callable[[], tuple[Inversion, float]]
+    ) -> Row:
         row = _head(truth, way.label) | {"method": way.method.label, "edit": way.edited}
         made_of = {
             "what": "edit",
@@ -152,7 +156,7 @@ class Bench:
         cell = self._cell(
             made_of,
             f"{truth.id}-{way.label}",
-            lambda: self._make(truth, way.how(truth), inversion()),
+            lambda: self._make(truth, way.how(truth), *inversion()),
         )
         if isinstance(cell, Failure):
             nothing = {"asked": False, "kept": False, "right": False}
@@ -171,7 +175,9 @@ class Bench:
         except (ValueError, LookupError):
             return None
 
-    def _invert(self, truth: TruthEdit, way: Way) -> Inversion:
+    def _invert(self, truth: TruthEdit, way: Way) -> tuple[Inversion, float]:
+        """The inversion, and its processor seconds."""
+        start = time.process_time()
         made = self.editor.invert(
             truth.photo,
             truth.pair.source_caption,
@@ -182,11 +188,15 @@ class Bench:
             **dict[str, Any](way.method.settings),
         )
         assert isinstance(made, Inversion)
-        return made
+        return made, time.process_time() - start
 
-    def _make(self, truth: TruthEdit, how: EditControl, inversion: Inversion) -> Facts:
+    def _make(
+        self, truth: TruthEdit, how: EditControl, inversion: Inversion, cpu_seconds: float
+    ) -> Facts:
         control = {f.name: getattr(how, f.name) for f in dataclasses.fields(how)}
+        start = time.process_time()
         result = self.editor.edit(inversion, truth.pair.target_caption, **control)
+        cpu_seconds += time.process_time() - start
         report, extra = result.report, inversion.extra
         backward = extra["unet_backwards"] or 0
         facts = {
@@ -197,6 +207,7 @@ class Bench:
             "inversion_seconds": extra["seconds"],
             "edit_seconds": report["seconds"],
             "seconds": extra["seconds"] + report["seconds"],
+            "cpu_seconds": cpu_seconds,
             "unet_forwards": extra["unet_forwards"],
             "unet_backwards": backward,
             "edit_unet_rows": report["unet_rows"],
@@ -306,10 +317,10 @@ def run(
         raise TabletopError(f"--processes {processes}: give a whole number of 1 or more")
     folder = check_output_folder(out)
     part = sharing.Part(folder, load, tuple(asked), steps)
-    first, alone = sharing.share(part, truths, processes, progress)
+    count, first = sharing.share(part, truths, processes, progress)
     if not first:
         return {}
-    bench = part.bench(progress if alone else quiet, len(truths))
+    bench = part.bench(progress if count == 1 else quiet, len(truths))
     rows = [row for truth in truths for row in bench.rows(truth)]
     settings = {
         "benchmark": "tabletop",
@@ -322,7 +333,7 @@ def run(
         "ways": {way.label: way.plain() for way in asked},
         "perceptual": bench.ruler.perceptual.note,
         "threads": torch.get_num_threads(),
-        "processes": processes,
+        "processes": count,
         **bench.shared,
     }
     return save(folder, truths, rows, asked, settings)

@@ -6,6 +6,7 @@ reads the rest, so a process that dies costs time and nothing else.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .running import Bench
 
 logger = logging.getLogger(__name__)
+_PATIENCE = datetime.timedelta(days=7)  # until the last process is done with its share
 
 
 @dataclass(frozen=True)
@@ -58,24 +60,24 @@ class Part:
 
 def share(
     part: Part, truths: Sequence[TruthEdit], processes: int, progress: Progress
-) -> tuple[bool, bool]:
+) -> tuple[int, bool]:
     """Let several processes fill the cells, if there are several.
 
     Returns:
-        Whether this process is the one that makes the tables, and whether it works alone.
+        How many there are, and whether this process is the one that makes the tables.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        state = PartialState()
+        state = PartialState(timeout=_PATIENCE)
         with state.split_between_processes(list(truths)) as mine:
             _fill(part, mine, progress if state.is_main_process else quiet)
         state.wait_for_everyone()
-        return bool(state.is_main_process), False
-    if processes == 1 or len(truths) == 1:
-        return True, True
-    _own(part, truths, min(processes, len(truths)), progress)
-    return True, False
+        return int(state.num_processes), bool(state.is_main_process)
+    count = min(processes, len(truths))
+    if count > 1:
+        _own(part, truths, count, progress)
+    return count, True
 
 
 def _own(part: Part, truths: Sequence[TruthEdit], count: int, progress: Progress) -> None:

@@ -10,8 +10,6 @@ import numpy as np
 from .ways import BOUNDS, Row, Way, is_bound
 
 DRAWS = 2000
-SHARES = ("asked", "kept", "right", "nearer")
-COSTS = ("seconds", "unet_rows", "peak_memory_bytes")
 _NOT_FIGURES = ("id", "kind", "way", "method", "edit", "status", "reason", "source", "target")
 
 
