@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inversion.denoiser import COND, Denoiser
+from inversion.denoiser import COND, UNCOND, Denoiser, Layout
 from inversion.registry import SettingError, setting
 from inversion.schedule import Step
 
 from .. import published
 from ..align import MODES, align
 from ..control import Call, ColumnEdit, Control, RowSwap, Site
+from ..features import Places
 from ..gates import cross_gate, steps_of
 from ..method import EditContext, EditMethod, edits
 from ..words import WordNotFound
@@ -32,13 +33,27 @@ class CrossEdit(Control):
         taken: [G, T] in {0, 1} whether it takes any.
         weights: [G, T] factor of each target column inside the window.
         gate: [S or more, G, T] in {0, 1} the window.
+        places: layers that it acts in.
+        both_halves: let the empty prompt's maps of the targets be the source's too, in the window
+            of words that have none of their own.
     """
 
     label = "cross-attention"
 
-    def __init__(self, matrix: Tensor, taken: Tensor, weights: Tensor, gate: Tensor) -> None:
+    def __init__(
+        self,
+        matrix: Tensor,
+        taken: Tensor,
+        weights: Tensor,
+        gate: Tensor,
+        *,
+        places: Places | None = None,
+        both_halves: bool = False,
+    ) -> None:
         self.matrix, self.taken, self.weights, self.gate = matrix, taken, weights, gate
+        self.places, self.both_halves = places, both_halves
         self._live = gate.flatten(1).any(1).tolist()
+        self._open = gate[..., -1].bool().tolist()  # of the last token, which is no word's
 
     def begin(self, denoiser: Denoiser) -> None:
         device = denoiser.cond.embeds.device
@@ -46,13 +61,16 @@ class CrossEdit(Control):
         self._made: tuple[int, list[tuple[Tensor, Tensor, bool]]] = (-1, [])
 
     def watches(self, site: Site) -> bool:
-        return site.cross
+        return site.cross and (self.places is None or self.places.has(site))
 
     def active(self, step: Step) -> bool:
         return bool(self._live[step.index])
 
     def reads_source(self, step: Step) -> bool:
         return self.active(step)
+
+    def reads_source_uncond(self, step: Step) -> bool:
+        return self.both_halves and any(self._open[step.index])
 
     def _at(self, index: int) -> list[tuple[Tensor, Tensor, bool]]:
         """(taken [T, T], own [T], keeps own) of each target at a step."""
@@ -67,13 +85,28 @@ class CrossEdit(Control):
         return self._made[1]
 
     def columns(self, call: Call) -> list[ColumnEdit]:
-        source = call.layout.index(COND, 0)
-        if source is None:
-            raise RuntimeError("the source's row was left out of a step that reads it")
+        source = source_row(call.layout, COND)
         made = self._at(call.step.index)
-        return [
+        edits = [
             ColumnEdit(row, source, *made[branch - 1]) for row, branch in call.layout.targets(COND)
         ]
+        if self.both_halves:
+            eye = torch.eye(self.matrix.shape[-1], device=self._tables[0].device)
+            edits += [
+                ColumnEdit(row, source_row(call.layout, UNCOND), eye, 0 * eye[0], False)
+                for row, branch in call.layout.targets(UNCOND)
+                if self._open[call.step.index][branch - 1]
+            ]
+        return edits
+
+
+def source_row(layout: Layout, half: str) -> int:
+    """The source's row of a half; the conditional one where its halves are equal."""
+    row = layout.index(half, 0)
+    row = layout.index(COND, 0) if row is None else row
+    if row is None:
+        raise RuntimeError("the source's row was left out of a step that reads it")
+    return row
 
 
 class SelfInject(Control):
@@ -83,15 +116,28 @@ class SelfInject(Control):
         window: first and last-plus-one step.
         scale: only layers at this scale or coarser (latent side / map side).
         max_pixels: if not 0: only layers of at most this many positions, whatever their scale.
+        places: layers that it acts in.
+        both_halves: in the unconditional half too, as the source's own unconditional half does.
     """
 
     label = "self-attention"
 
-    def __init__(self, window: tuple[int, int], scale: int, max_pixels: int = 0) -> None:
+    def __init__(
+        self,
+        window: tuple[int, int],
+        scale: int,
+        max_pixels: int = 0,
+        *,
+        places: Places | None = None,
+        both_halves: bool = False,
+    ) -> None:
         self.window, self.scale, self.max_pixels = window, scale, max_pixels
+        self.places, self.both_halves = places, both_halves
 
     def watches(self, site: Site) -> bool:
-        return not site.cross and (bool(self.max_pixels) or site.scale >= self.scale)
+        if site.cross or (self.places is not None and not self.places.has(site)):
+            return False
+        return bool(self.max_pixels) or site.scale >= self.scale
 
     def active(self, step: Step) -> bool:
         return self.window[0] <= step.index < self.window[1]
@@ -99,15 +145,16 @@ class SelfInject(Control):
     def reads_source(self, step: Step) -> bool:
         return self.active(step)
 
+    def reads_source_uncond(self, step: Step) -> bool:
+        return self.both_halves and self.active(step)
+
     def rows(self, call: Call) -> RowSwap | None:
         if self.max_pixels and call.size[0] * call.size[1] > self.max_pixels:
             return None
-        source = call.layout.index(COND, 0)
-        if source is None:
-            raise RuntimeError("the source's row was left out of a step that reads it")
         index = list(range(len(call.layout)))
-        for row, _ in call.layout.targets(COND):
-            index[row] = source
+        for half in (COND, UNCOND) if self.both_halves else (COND,):
+            for row, _ in call.layout.targets(half):
+                index[row] = source_row(call.layout, half)
         return RowSwap(q=index, k=index)
 
 
@@ -141,6 +188,16 @@ class P2P(EditMethod):
     self_max_pixels: int = setting(
         0, "if not 0: self-attention layers of at most so many positions instead", low=0
     )
+    cross_places: str = setting(
+        "all", "layers whose word maps are replaced: all, or places such as up/4+mid"
+    )
+    self_places: str = setting("all", "layers whose self-attention is replaced, likewise")
+    noise_branch: str = setting(
+        "off",
+        "control the unconditional half too: its self-attention, or with the maps of the empty "
+        "prompt's tokens; costs the source's unconditional row",
+        choices=("off", "self", "self+cross"),
+    )
     weights: tuple[tuple[str, float], ...] = setting((), "(word of the target, factor) pairs")
     word_windows: tuple[tuple[str, float, float], ...] = setting(
         (), "(word of the target, start, stop): a word's own cross window"
@@ -157,6 +214,8 @@ class P2P(EditMethod):
         for low, high in (("cross_start", "cross_replace"), ("self_start", "self_replace")):
             if getattr(self, low) > getattr(self, high):
                 raise SettingError(f"p2p: {low} is later than {high}: nothing would be injected")
+        for what in ("cross_places", "self_places"):
+            Places.read(getattr(self, what), f"p2p: {what}")
         for word, value in self.weights:
             if not isinstance(value, float | int) or not -100 <= value <= 100:
                 raise SettingError(f"p2p: weight {word}={value!r}: give a number from -100 to 100")
@@ -178,7 +237,15 @@ class P2P(EditMethod):
         else:
             window = steps_of((self.self_start, self.self_replace), context.steps)
         if window[1] > window[0]:
-            made.append(SelfInject(window, self.self_scale, self.self_max_pixels))
+            made.append(
+                SelfInject(
+                    window,
+                    self.self_scale,
+                    self.self_max_pixels,
+                    places=_places(self.self_places),
+                    both_halves=self.noise_branch != "off",
+                )
+            )
         return made
 
     def _cross(self, context: EditContext) -> CrossEdit:
@@ -197,7 +264,14 @@ class P2P(EditMethod):
             )
         else:
             gate = cross_gate(context.steps, context.targets, window, self.word_windows)
-        return CrossEdit(matrix, taken, weights, gate)
+        return CrossEdit(
+            matrix,
+            taken,
+            weights,
+            gate,
+            places=_places(self.cross_places),
+            both_halves=self.noise_branch == "self+cross",
+        )
 
     def _maps(self, context: EditContext, g: int) -> tuple[Tensor, Tensor, Tensor]:
         target = context.targets[g]
@@ -232,6 +306,10 @@ class P2P(EditMethod):
         # one table for all targets, read off the first, as published
         weights = published.equalizer(context.targets[0], dict(self.weights))
         return matrix, taken, weights
+
+
+def _places(text: str) -> Places | None:
+    return None if text == "all" else Places.read(text, "places")
 
 
 def _weaker(matrix: Tensor, taken: Tensor, strength: float) -> tuple[Tensor, Tensor]:
