@@ -7,14 +7,13 @@ import importlib.util
 import os
 import platform
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .cache import default_folder
-from .measure import resident_peak
 
 LIBRARIES = (
     "torch",
@@ -81,58 +80,47 @@ def predict(
     offload: str | None = None,
     lora: str | None = None,
 ) -> dict[str, Any]:
-    """Cost of inverting one photo at the model's own size and of one edit, measured small.
+    """Cost of inverting one photo at the model's own size and of one edit.
 
-    One UNet row is run forward (and backward, where the method needs gradients) and its time and
-    memory multiplied; null-text is predicted without early stop, so as the most it can take.
+    One UNet row is run (with its gradient, where the method needs it) and multiplied by the rows
+    that the method says it needs; see :func:`p2p_real.costs.plan`.
 
     Returns:
         seconds, rows and bytes, as plain data.
     """
     from inversion import inverters
-    from inversion.denoiser import TextCond
 
     from .backbones import load_backbone
+    from .costs import plan
 
-    backbone = load_backbone(model, device=device, dtype=dtype, offload=offload, lora=lora)
     inverter = inverters.create(method)
+    backbone = load_backbone(model, device=device, dtype=dtype, offload=offload, lora=lora)
     side = backbone.native_size
-    x = backbone.noise((side, side), torch.Generator().manual_seed(0)).to(backbone.device)
-    text = backbone.empty_text((side, side))
-    weights = sum(p.numel() * p.element_size() for m in backbone.modules for p in m.parameters())
-
-    def row(gradient: bool) -> float:
-        embeds = text.embeds.clone().requires_grad_(gradient)
-        begin = time.perf_counter()
-        with torch.set_grad_enabled(gradient):
-            out = backbone.predict(x, 500, TextCond(embeds, text.pooled, text.time_ids))
-        if gradient:
-            torch.autograd.grad(out.square().mean(), embeds)
-        if backbone.device.type == "cuda":
-            torch.cuda.synchronize(backbone.device)
-        return time.perf_counter() - begin
-
-    row(False)
-    forward = min(row(False) for _ in range(3))
-    both = min(row(True) for _ in range(2)) if inverter.needs_grad else 0.0
-    inner = getattr(inverter, "inner_steps", 0) * steps if inverter.needs_grad else 0
-    plain = 3 * steps if inverter.needs_grad else steps
-    peak = resident_peak()
-    if backbone.device.type == "cuda":
-        peak = int(torch.cuda.max_memory_allocated(backbone.device))
-    return {
+    found = plan(backbone, inverter, steps, (side, side))
+    made = {
         "model": backbone.name,
         "device": str(backbone.device),
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "size": [side, side],
         "method": method,
         "steps": steps,
-        "seconds_a_row": forward,
-        "inversion_seconds_at_most": plain * forward + inner * both,
-        "edit_seconds": 4 * steps * forward,
-        "weights_bytes": weights,
-        "peak_memory_bytes": peak,
+        "seconds_a_row": found["seconds_a_row"],
+        "unet_rows": found["unet_rows"],
+        "inversion_seconds_at_most": found["seconds_at_most"],
+        "inversion_seconds_likely": found["seconds_likely"],
+        "edit_seconds": 4 * steps * found["seconds_a_row"],
+        "weights_bytes": sum(
+            p.numel() * p.element_size() for m in backbone.modules for p in m.parameters()
+        ),
+        "peak_memory_bytes": found["peak_memory_bytes"],
     }
+    if "checkpointed" in found:
+        made["with_checkpointing"] = {
+            "inversion_seconds_at_most": found["checkpointed"]["seconds_at_most"],
+            "inversion_seconds_likely": found["checkpointed"]["seconds_likely"],
+            "peak_memory_bytes": found["checkpointed"]["peak_memory_bytes"],
+        }
+    return made
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -155,9 +143,21 @@ def describe(report: dict[str, Any]) -> str:
         lines.append(
             f"plan: {plan['model']} at {width} x {height}, {plan['dtype']} on {plan['device']}, "
             f"{plan['steps']} steps\n"
-            f"  invert by {plan['method']}: at most {plan['inversion_seconds_at_most']:.0f} s; "
-            f"an edit: about {plan['edit_seconds']:.0f} s\n"
+            f"  invert by {plan['method']}: {_span(plan)}; {plan['unet_rows']} UNet rows\n"
+            f"  an edit: about {plan['edit_seconds']:.0f} s\n"
             f"  weights {plan['weights_bytes'] / 2**20:.0f} MiB, peak about "
             f"{plan['peak_memory_bytes'] / 2**20:.0f} MiB"
         )
+        less = plan.get("with_checkpointing")
+        if less:
+            lines.append(
+                f"  with checkpointing=true: {_span(less)}; peak about "
+                f"{less['peak_memory_bytes'] / 2**20:.0f} MiB"
+            )
     return "\n".join(lines)
+
+
+def _span(plan: Mapping[str, Any]) -> str:
+    """Seconds likely and at most, in words."""
+    likely, most = plan["inversion_seconds_likely"], plan["inversion_seconds_at_most"]
+    return f"about {likely:.1f} s" + (f", at most {most:.1f} s" if likely < most else "")

@@ -39,12 +39,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.plan:
         from inversion import inverters
 
-        from ..numbers import FIRST
+        from ..numbers import AUTO, FIRST
 
-        inverters.create(args.method or FIRST)
+        method = FIRST if args.method in (None, AUTO) else args.method  # auto tries it first
+        inverters.create(method)
         report["plan"] = doctor.predict(
             args.model,
-            args.method or FIRST,
+            method,
             args.steps,
             device=args.device,
             dtype=args.dtype,
