@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ TEXT = 16  # font size in pixels
 LINE = 21  # from one line to the next
 
 
+@lru_cache
 def _font() -> Any:
     return ImageFont.load_default(size=TEXT)
 

@@ -14,7 +14,7 @@ from ..pictures import heatmap
 MARGIN = 12
 BAR = (180, 18)
 _TITLE = 21  # font size
-_NARROWEST, _LONGEST = 96, 1024
+_NARROWEST = 96
 
 
 class Canvas:
@@ -28,7 +28,7 @@ class Canvas:
 
     def __init__(self, picture: Image.Image, fit: Fit, height: int = 256) -> None:
         aspect = picture.width / picture.height
-        height = min(round(max(height, _NARROWEST / aspect)), round(_LONGEST / max(1, aspect)))
+        height = round(min(max(height, _NARROWEST / aspect), 4 * height / max(1, aspect)))
         self.size = (max(1, round(height * aspect)), max(1, height))
         rgb = picture.convert("RGB")
         self.picture = rgb.resize(self.size, Image.Resampling.LANCZOS)
@@ -43,6 +43,11 @@ class Canvas:
             self.box = (left, top, max(left + 1, right), max(top + 1, bottom))
         else:  # the picture as the model sees it, border and all
             self.share = (1.0, 1.0)
+
+    @property
+    def covered(self) -> bool:
+        """Whether the maps cover all of the picture."""
+        return self.box == (0, 0, *self.size)
 
     def lay(self, part: np.ndarray) -> np.ndarray:
         """A map [h, w] of the model's grid on this picture, [H, W]; 0 where the model saw nothing.

@@ -16,6 +16,7 @@ from .naming import Word
 A_ROW = 5  # words beside each other, beside the picture itself
 MOMENTS = 6  # of the walk
 SMALL = 160  # height of a cell where there are many
+CROPPED = "The model saw only the middle of the photo, so there is no map beside it."
 DOWN, MIDDLE, UP = "shrinking", "smallest", "growing"
 PLACES = {"down": DOWN, "mid": MIDDLE, "up": UP}
 
@@ -84,6 +85,7 @@ def words_picture(found: Attention) -> Image.Image:
             f"{steps} steps and {layers} layers. The numbers are the mean over the picture, and "
             "the most that any place gives; each map has its own scale, so compare words by the "
             "numbers.",
+            *([] if shown[0].covered else [CROPPED]),
         ],
         bar(("none", "the most for this word")),
     )
