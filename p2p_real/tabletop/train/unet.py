@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from p2p_real.tabletop.models import make_scheduler, make_text_encoder, make_unet
+from p2p_real.tabletop.models import LATENT, make_scheduler, make_text_encoder, make_unet
 from p2p_real.tabletop.scene import LIGHTS, Record, apply_edit, caption
 from p2p_real.tabletop.train.curves import save_sheet
 from p2p_real.tabletop.train.data import Scenes, held_out_records
@@ -19,15 +19,16 @@ from p2p_real.tabletop.train.start import load_part, load_vae
 
 LIGHT_UNSAID = 0.12  # share of captions without the light
 UNSAID = 0.10  # share of empty captions, for guidance
-OFFSET = 0.1  # standard deviation of what is added to a whole channel of the noise
+OFFSET = 0.1  # standard deviation of what is added to whole channels of the noise
 MOST_SNR = 5.0  # the weight of a timestep is min(snr, this) / snr
 
 
 class UnetTask(Task):
     """Trains the UNet and the text encoder to tell the noise.
 
-    Even the schedule's last step shows a picture's mean brightness, and a network that has learnt
-    to read it there lets no text change the light. Noise with an offset hides it.
+    Even the schedule's last step shows how bright a picture is, at the top and at the bottom, and
+    a network that has learnt to read it there lets no text change the light. Noise with offsets
+    hides it.
 
     Paper:
         Efficient Diffusion Training via Min-SNR Weighting Strategy, arXiv 2303.09556; Diffusion
@@ -61,7 +62,7 @@ class UnetTask(Task):
         count = self.settings.batch
         rows = torch.randint(len(self.latents), (count,), generator=rng)
         x0, eps = self.latents[rows], torch.randn(count, 4, 16, 16, generator=rng)
-        eps = eps + OFFSET * torch.randn(count, 4, 1, 1, generator=rng)
+        eps = eps + OFFSET * _slopes(torch.randn(2, count, 4, 1, 1, generator=rng))
         short = (torch.rand(count, generator=rng) < LIGHT_UNSAID).long()
         tokens = self.captions[short, rows].long()  # [B, T]
         tokens[torch.rand(count, generator=rng) < UNSAID] = self.empty
@@ -137,6 +138,12 @@ class UnetTask(Task):
     def _tokens(self, texts: list[str]) -> Tensor:
         ids = self.tokenizer(texts, padding="max_length", truncation=True).input_ids
         return torch.tensor(ids, dtype=torch.int16)  # [N, T]
+
+
+def _slopes(values: Tensor) -> Tensor:
+    """Gives planes that are even, plus such as rise from top to bottom: [2, B, C, 1, 1]."""
+    even, rise = values
+    return even + rise * torch.linspace(-1, 1, LATENT)[:, None]  # [B, C, 16, 1]
 
 
 def _in_another_light(record: Record) -> Record:
