@@ -5,6 +5,7 @@ Examples:
   p2p-real bench tabletop --limit 10 --methods all --out runs/methods
   p2p-real bench tabletop --kinds light,add --edits p2p,plain --guidance 2,3 --out runs/light
   p2p-real bench speed --out runs/speed
+  p2p-real bench null-text --out runs/null-text
 
 tabletop: the embedded world renders photos and the exact picture that each edit of them should
 give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
@@ -23,9 +24,10 @@ from . import options
 
 _OWN = {  # options of one benchmark alone
     "speed": ("quick",),
+    "null-text": ("quick",),
     "tabletop": (
         *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance", "local", "steps"),
-        *("processes", "model", "lora", "device", "dtype", "offload"),
+        *("processes", "batch", "model", "lora", "device", "dtype", "offload"),
     ),
 }
 
@@ -34,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         choices=tuple(_OWN),
-        help="tabletop: edits against their truth; speed: ratios on this machine",
+        help="tabletop: edits against their truth; speed: ratios on this machine; null-text: that "
+        "inversion against the published loop",
     )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
-    speed = parser.add_argument_group("speed")
+    speed = parser.add_argument_group("speed, null-text")
     speed.add_argument("--quick", action="store_true", help="fewer repetitions")
     truths = parser.add_argument_group("tabletop: which edits")
     truths.add_argument(
@@ -89,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="share the edits out to so many processes (1); under accelerate launch its own do",
     )
+    ways.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="invert so many photos together (1): cheaper a photo, in more memory",
+    )
     options.add_model(parser, captioner=False)
     options.add_output(parser)
 
@@ -97,18 +107,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
     from ..numbers import OptionError
 
-    for what, names in _OWN.items():
-        for name in names:
-            if what != args.what and name in args.given:
-                option = name.replace("_", "-")
-                raise OptionError(f"--{option} belongs to bench {what}; leave it out")
+    for name in sorted({n for names in _OWN.values() for n in names} - {*_OWN[args.what]}):
+        if name in args.given:
+            what = " and ".join(w for w, names in _OWN.items() if name in names)
+            raise OptionError(f"--{name.replace('_', '-')} belongs to bench {what}; leave it out")
     if args.what == "tabletop":
         return _tabletop(args)
     folder = check_output_folder(args.out)
-    from ..bench import speed
+    from ..bench import null_text, speed
 
+    measure = null_text.run if args.what == "null-text" else speed.run
     with options.bars(args) as bars:
-        result = speed.run(folder, quick=args.quick, progress=bars)
+        result = measure(folder, quick=args.quick, progress=bars)
     if not args.json:
         print((folder / "table.md").read_text(encoding="utf-8"))
         print(f"{folder}/results.csv, table.md, manifest.json")
@@ -144,6 +154,7 @@ def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
             local=args.local,
             steps=args.steps,
             processes=args.processes,
+            batch=args.batch,
             load=load,
             progress=bars,
         )

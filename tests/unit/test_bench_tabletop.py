@@ -278,6 +278,7 @@ def test_plain_regeneration_is_always_one_of_the_ways() -> None:
         ({"local": "maybe"}, "--local 'maybe'"),
         ({"steps": 0}, "--steps 0"),
         ({"processes": 0}, "--processes 0"),
+        ({"batch": 0}, "--batch 0"),
         ({"ways": []}, "one or more"),
     ],
 )
@@ -406,5 +407,15 @@ def test_one_inversion_serves_all_edits_of_a_photo(tmp_path: Path, editor: Edito
 
     ways = read_ways("direct", "p2p,plain")
     bench = Bench(editor, Cells(tmp_path), ways, 3)
-    p2p, plain = (r for r in bench.rows(edits()[0]) if "edit" in r)
+    p2p, plain = (r for r in bench.rows(edits()[:1]) if "edit" in r)
     assert p2p["inversion_seconds"] == plain["inversion_seconds"]
+
+
+def test_photos_inverted_together_are_read_as_alone(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, editor: Editor
+) -> None:
+    made = run(tmp_path, load=lambda: editor, batch=2, **ASKED)
+    for one, other in zip(whole[1]["rows"], made["rows"], strict=True):
+        assert one["said"] == other["said"]
+        assert one.get("unet_rows") == other.get("unet_rows")
+        assert one.get("psnr", 0) == pytest.approx(other.get("psnr", 0), abs=0.01)

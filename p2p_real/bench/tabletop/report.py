@@ -92,7 +92,7 @@ def table(summary: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any])
     lines += [
         f"- {settings['perceptual']}",
         f"- {settings['device']}, {settings['dtype']}, {settings['threads']} threads, "
-        f"{settings['processes']} processes",
+        f"{settings['processes']} processes, {settings['batch']} photos inverted together",
     ]
     return "\n".join(lines).rstrip() + "\n"
 

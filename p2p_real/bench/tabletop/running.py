@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +53,51 @@ def load_tabletop(model: str = "tabletop", **options: Any) -> Editor:
 
 
 @dataclass
+class Inversions:
+    """Inversions of some photos by one way, all made when the first is asked for.
+
+    Args:
+        editor: the models.
+        steps: sampling steps.
+        way: whose inversion it is.
+        todo: the edits whose photos are needed.
+    """
+
+    editor: Editor
+    steps: int
+    way: Way
+    todo: Sequence[TruthEdit]
+    made: dict[str, tuple[Inversion, float]] = field(default_factory=dict)
+
+    def of(self, truth: TruthEdit) -> tuple[Inversion, float]:
+        """The inversion of an edit's photo, and its processor seconds."""
+        if truth.id not in self.made:
+            others = [t for t in self.todo if t.id not in self.made]
+            try:
+                self._invert(others if truth in others else [truth])
+            except Exception:
+                if len(others) < 2:
+                    raise
+                self.todo = []  # from here on each photo stands or falls alone
+                self._invert([truth])
+        return self.made[truth.id]
+
+    def _invert(self, truths: Sequence[TruthEdit]) -> None:
+        start = time.process_time()
+        found = self.editor.invert(
+            [truth.photo for truth in truths],
+            [truth.pair.source_caption for truth in truths],
+            method=self.way.method.name,
+            steps=self.steps,
+            guidance_scale=self.way.guidance_scale,
+            verify=False,
+            **dict[str, Any](self.way.method.settings),
+        )
+        share = (time.process_time() - start) / len(truths)
+        self.made |= {t.id: (made, share) for t, made in zip(truths, found, strict=True)}
+
+
+@dataclass
 class Bench:
     """Makes rows of edits; what is made once is kept in the output folder.
 
@@ -62,6 +106,7 @@ class Bench:
         cells: where finished pieces are kept.
         ways: what is measured.
         steps: sampling steps.
+        batch: photos that are inverted together.
         progress: called before each piece.
         total: pieces in all.
     """
@@ -70,6 +115,7 @@ class Bench:
     cells: Cells
     ways: Sequence[Way]
     steps: int = defaults.STEPS
+    batch: int = 1
     progress: Progress = quiet
     total: int = 0
     done: int = 0
@@ -91,17 +137,27 @@ class Bench:
             "versions": versions(),
         }
 
-    def rows(self, truth: TruthEdit) -> list[Row]:
-        """The bounds and every way of one edit."""
-        found = self._bounds(truth)
-        inversions: dict[Any, Callable[[], tuple[Inversion, float]]] = {}
-        for way in self.ways:
-            self._tick(f"{truth.id}, {way.label}")
-            key = way.method.label, way.guidance_scale
-            if key not in inversions:
-                inversions[key] = functools.cache(functools.partial(self._invert, truth, way))
-            found.append(self._row(truth, way, inversions[key]))
+    def rows(self, truths: Sequence[TruthEdit]) -> list[Row]:
+        """The bounds and every way of some edits, edit by edit."""
+        found: list[Row] = []
+        for start in range(0, len(truths), self.batch):
+            found += self._together(truths[start : start + self.batch])
         return found
+
+    def _together(self, truths: Sequence[TruthEdit]) -> list[Row]:
+        """Rows of edits whose photos are inverted together; one inversion serves all its edits."""
+        found = {truth.id: self._bounds(truth) for truth in truths}
+        groups: dict[Any, list[Way]] = {}
+        for way in self.ways:
+            groups.setdefault((way.method.label, way.guidance_scale), []).append(way)
+        for ways in groups.values():
+            todo = [t for t in truths if not all(self._path(t, way).exists() for way in ways)]
+            inversions = Inversions(self.editor, self.steps, ways[0], todo)
+            for truth in truths:
+                for way in ways:
+                    self._tick(f"{truth.id}, {way.label}")
+                    found[truth.id].append(self._row(truth, way, inversions))
+        return [row for truth in truths for row in found[truth.id]]
 
     def _tick(self, note: str) -> None:
         self.progress("edits", self.done, self.total, note)
@@ -142,26 +198,30 @@ class Bench:
 
     # Ways -------------------------------------------------------------------------------------
 
-    def _row(
-        self, truth: TruthEdit, way: Way, inversion: Callable[[], tuple[Inversion, float]]
-    ) -> Row:
+    def _row(self, truth: TruthEdit, way: Way, inversions: Inversions) -> Row:
         row = _head(truth, way.label) | {"method": way.method.label, "edit": way.edited}
-        made_of = {
-            "what": "edit",
-            **self.shared,
-            **_identity(truth),
-            **way.plain(),
-            "resolved": self._resolved(truth, way),
-        }
         cell = self._cell(
-            made_of,
-            f"{truth.id}-{way.label}",
-            lambda: self._make(truth, way.how(truth), *inversion()),
+            self._made_of(truth, way),
+            _title(truth, way),
+            lambda: self._make(truth, way.how(truth), *inversions.of(truth)),
         )
         if isinstance(cell, Failure):
             nothing = {"asked": False, "kept": False, "right": False}
             return row | nothing | {"status": "failed", "reason": cell.reason}
         return row | {"status": "ok", **cell.facts, "files": dict(cell.files)}
+
+    def _path(self, truth: TruthEdit, way: Way) -> Path:
+        return self.cells.path(self._made_of(truth, way), _title(truth, way))
+
+    def _made_of(self, truth: TruthEdit, way: Way) -> dict[str, Any]:
+        return {
+            "what": "edit",
+            **self.shared,
+            **_identity(truth),
+            **way.plain(),
+            "resolved": self._resolved(truth, way),
+            "batch": self.batch,
+        }
 
     def _resolved(self, truth: TruthEdit, way: Way) -> Any:
         """All settings of the edit with their defaults, or None where it will fail."""
@@ -174,21 +234,6 @@ class Bench:
             return way.how(truth).resolved(context, prompts, preset=defaults.preset(backbone.name))
         except (ValueError, LookupError):
             return None
-
-    def _invert(self, truth: TruthEdit, way: Way) -> tuple[Inversion, float]:
-        """The inversion, and its processor seconds."""
-        start = time.process_time()
-        made = self.editor.invert(
-            truth.photo,
-            truth.pair.source_caption,
-            method=way.method.name,
-            steps=self.steps,
-            guidance_scale=way.guidance_scale,
-            verify=False,
-            **dict[str, Any](way.method.settings),
-        )
-        assert isinstance(made, Inversion)
-        return made, time.process_time() - start
 
     def _make(
         self, truth: TruthEdit, how: EditControl, inversion: Inversion, cpu_seconds: float
@@ -246,6 +291,10 @@ class Bench:
         return found if reason is None else Failure(reason)
 
 
+def _title(truth: TruthEdit, way: Way) -> str:
+    return f"{truth.id}-{way.label}"
+
+
 def _identity(truth: TruthEdit) -> dict[str, Any]:
     """What decides photo and truth."""
     return {
@@ -280,6 +329,7 @@ def run(
     ways: Sequence[Way] | None = None,
     steps: int = defaults.STEPS,
     processes: int = 1,
+    batch: int = 1,
     load: Callable[[], Editor] = load_tabletop,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
@@ -295,6 +345,8 @@ def run(
         ways: instead of those four.
         steps: sampling steps.
         processes: how many share the edits; under ``accelerate launch`` its processes do.
+        batch: photos that are inverted together: cheaper a photo, in more memory; figures may
+            differ by rounding.
         load: makes the editor; must be picklable for more than one process.
         progress: called before each cell.
 
@@ -313,15 +365,16 @@ def run(
     defaults.check_numbers(steps=steps, seed=seed)
     if not asked or len({way.label for way in asked}) < len(asked):
         raise TabletopError("the ways to measure: one or more, each under another name")
-    if processes < 1:
-        raise TabletopError(f"--processes {processes}: give a whole number of 1 or more")
+    for option, value in (("processes", processes), ("batch", batch)):
+        if value < 1:
+            raise TabletopError(f"--{option} {value}: give a whole number of 1 or more")
     folder = check_output_folder(out)
-    part = sharing.Part(folder, load, tuple(asked), steps)
+    part = sharing.Part(folder, load, tuple(asked), steps, batch)
     count, first = sharing.share(part, truths, processes, progress)
     if not first:
         return {}
     bench = part.bench(progress if count == 1 else quiet, len(truths))
-    rows = [row for truth in truths for row in bench.rows(truth)]
+    rows = bench.rows(truths)
     settings = {
         "benchmark": "tabletop",
         "edits": len(truths),
@@ -334,6 +387,7 @@ def run(
         "perceptual": bench.ruler.perceptual.note,
         "threads": torch.get_num_threads(),
         "processes": count,
+        "batch": batch,
         **bench.shared,
     }
     return save(folder, truths, rows, asked, settings)

@@ -38,12 +38,14 @@ class Part:
         load: makes the editor.
         ways: what is measured.
         steps: sampling steps.
+        batch: photos that are inverted together.
     """
 
     folder: Path
     load: Callable[[], Editor]
     ways: tuple[Way, ...]
     steps: int
+    batch: int
 
     def bench(self, progress: Progress, count: int) -> Bench:
         """A bench of this process.
@@ -55,7 +57,8 @@ class Part:
         from .running import Bench
 
         total = count * (len(self.ways) + 1)
-        return Bench(self.load(), Cells(self.folder), self.ways, self.steps, progress, total)
+        cells = Cells(self.folder)
+        return Bench(self.load(), cells, self.ways, self.steps, self.batch, progress, total)
 
 
 def share(
@@ -111,9 +114,9 @@ def _work(part: Part, truths: Sequence[TruthEdit], done: Any, parent: int) -> No
     if "OMP_NUM_THREADS" not in os.environ:  # threads of several processes would stand in line
         torch.set_num_threads(1)
 
-    def count() -> None:
+    def count(more: int) -> None:
         with done.get_lock():
-            done.value += 1
+            done.value += more
 
     _fill(part, truths, quiet, count, parent)
 
@@ -122,15 +125,16 @@ def _fill(
     part: Part,
     truths: Sequence[TruthEdit],
     progress: Progress,
-    count: Callable[[], None] = lambda: None,
+    count: Callable[[int], None] = lambda more: None,
     parent: int | None = None,
 ) -> None:
     """Make the cells of some edits."""
     if not truths:
         return
     bench = part.bench(progress, len(truths))
-    for truth in truths:
+    for start in range(0, len(truths), part.batch):
         if parent is not None and os.getppid() != parent:
             return  # nobody waits any more
-        bench.rows(truth)
-        count()
+        some = truths[start : start + part.batch]
+        bench.rows(some)
+        count(len(some))
