@@ -26,7 +26,8 @@ _OWN = {  # options of one benchmark alone
     "speed": ("quick",),
     "null-text": ("quick",),
     "tabletop": (
-        *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance", "local", "steps"),
+        *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance"),
+        *("plain_guidance", "local", "steps"),
         *("processes", "batch", "model", "lora", "device", "dtype", "offload"),
     ),
 }
@@ -72,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         metavar="W,W",
         help="guidance_scale, one or several (default: what suits each inversion)",
+    )
+    ways.add_argument(
+        "--plain-guidance",
+        metavar="W,W",
+        help="the same for plain regeneration alone; the best of several is the bound",
     )
     ways.add_argument(
         "--local",
@@ -151,6 +157,7 @@ def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
             methods=args.methods or METHOD,
             edits=args.edits,
             guidance=args.guidance,
+            plain_guidance=args.plain_guidance,
             local=args.local,
             steps=args.steps,
             processes=args.processes,

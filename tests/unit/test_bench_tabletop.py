@@ -259,6 +259,11 @@ def test_plain_regeneration_is_always_one_of_the_ways() -> None:
     ]
     assert [is_bound(w) for w in made] == [False] * 4 + [True] * 2
     assert len(read_ways("direct", "p2p,plain")) == 2
+    assert [w.label for w in read_ways("edict", plain_guidance=[1.5, 3])] == [
+        "edict, p2p",
+        "direct, plain guidance 1.5",
+        "direct, plain guidance 3",
+    ]
     both = read_ways("direct", "p2p,plain", local="both")
     assert [w.label for w in both] == ["direct, p2p", "direct, p2p local", "direct, plain"]
 

@@ -325,6 +325,7 @@ def run(
     methods: str | Iterable[str | MethodAsked] | None = METHOD,
     edits: str | Iterable[str | EditAsked] = "p2p",
     guidance: str | Iterable[float] | None = None,
+    plain_guidance: str | Iterable[float] | None = None,
     local: str = "no",
     ways: Sequence[Way] | None = None,
     steps: int = defaults.STEPS,
@@ -341,8 +342,9 @@ def run(
     Args:
         out: folder for results.csv, table.md, summary.json, manifest.json, plot.png, sheet.png.
         kinds, per_kind, limit, seed: of the edits, as :func:`truth_set` takes them.
-        methods, edits, guidance, local: of the ways, as :func:`read_ways` takes them.
-        ways: instead of those four.
+        methods, edits, guidance, plain_guidance, local: of the ways, as :func:`read_ways` takes
+            them.
+        ways: instead of those five.
         steps: sampling steps.
         processes: how many share the edits; under ``accelerate launch`` its processes do.
         batch: photos that are inverted together: cheaper a photo, in more memory; figures may
@@ -361,7 +363,11 @@ def run(
     from .report import save
 
     truths = truth_set(kinds, per_kind=per_kind, seed=seed, limit=limit)
-    asked = read_ways(methods, edits, guidance=guidance, local=local) if ways is None else ways
+    asked = ways
+    if asked is None:
+        asked = read_ways(
+            methods, edits, guidance=guidance, plain_guidance=plain_guidance, local=local
+        )
     defaults.check_numbers(steps=steps, seed=seed)
     if not asked or len({way.label for way in asked}) < len(asked):
         raise TabletopError("the ways to measure: one or more, each under another name")

@@ -98,6 +98,7 @@ def read_ways(
     edits: str | Iterable[str | EditAsked] = "p2p",
     *,
     guidance: str | Iterable[float] | None = None,
+    plain_guidance: str | Iterable[float] | None = None,
     local: str = "no",
 ) -> list[Way]:
     """All ways of some inversions, edits and guidances; plain regeneration is always one.
@@ -106,6 +107,7 @@ def read_ways(
         methods: as :func:`p2p_real.compare.read_methods` takes them.
         edits: as :func:`p2p_real.compare.read_edits` takes them.
         guidance: numbers, or text such as ``"1.5,3"``; None is what suits each inversion.
+        plain_guidance: the same for the bound alone; None is as `guidance`.
         local: "yes" blends by the words of what changes, "both" makes it a second way.
 
     Raises:
@@ -113,7 +115,8 @@ def read_ways(
     """
     if local not in LOCALS:
         raise TabletopError(f"--local {local!r}: there are {', '.join(LOCALS)}")
-    scales = _scales(guidance)
+    scales = _scales(guidance, "--guidance")
+    bounds = scales if plain_guidance is None else _scales(plain_guidance, "--plain-guidance")
     found = [
         Way(method, edit, scale, where)
         for method in read_methods(methods)
@@ -121,9 +124,8 @@ def read_ways(
         for scale in scales
         for where in (LOCALS[local] if edit.names != ("plain",) else (False,))
     ]
-    if not any(is_bound(way) for way in found):
-        found += [Way(BOUND, PLAIN, scale) for scale in scales]
-    return found
+    bound = [Way(BOUND, PLAIN, scale) for scale in bounds]
+    return found + [way for way in bound if way not in found]
 
 
 def is_bound(way: Way) -> bool:
@@ -131,21 +133,21 @@ def is_bound(way: Way) -> bool:
     return way.edit == PLAIN and way.method == BOUND and not (way.local or way.mask or way.control)
 
 
-def _scales(guidance: str | Iterable[float] | None) -> list[float | None]:
-    if guidance is None:
+def _scales(asked: str | Iterable[float] | None, option: str) -> list[float | None]:
+    if asked is None:
         return [None]
     found: list[float | None] = []
-    for item in guidance.split(",") if isinstance(guidance, str) else guidance:
+    for item in asked.split(",") if isinstance(asked, str) else asked:
         try:
             value = float(item)
         except ValueError:
             value = math.nan
         if math.isnan(value):
-            raise TabletopError(f"--guidance {item!r}: give a number, or several with commas")
+            raise TabletopError(f"{option} {item!r}: give a number, or several with commas")
         check_edit_guidance(value)
         if value in found:
-            raise TabletopError(f"--guidance: {value:g} is given twice")
+            raise TabletopError(f"{option}: {value:g} is given twice")
         found.append(value)
     if not found:
-        raise TabletopError("--guidance: give a number")
+        raise TabletopError(f"{option}: give a number")
     return found
