@@ -4,7 +4,7 @@ from .combine import feather, grow, invert, shrink
 from .grammar import MaskError, parse
 from .making import EmptyMask, MaskAsked
 from .mask import Mask
-from .source import MaskSource, Subject, sources
+from .source import MaskSource, Subject, mask_sources
 
 __all__ = [
     "EmptyMask",
@@ -16,7 +16,7 @@ __all__ = [
     "feather",
     "grow",
     "invert",
+    "mask_sources",
     "parse",
     "shrink",
-    "sources",
 ]

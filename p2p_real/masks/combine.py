@@ -49,7 +49,7 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
     """What is left when the outside grows; the picture's border does not count as outside."""
-    return invert(grow(invert(mask), pixels))
+    return invert(grow(invert(mask), pixels)) if pixels else mask
 
 
 def feather(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..numbers import STEPS
 from . import combine
 from .grammar import MaskError, Node, Not, Source, leaves, parse
 from .mask import Mask
-from .source import MaskSource, Subject, sources
+from .source import MaskSource, Subject, mask_sources
 
 if TYPE_CHECKING:
     from ..editor import Editor
@@ -95,9 +95,9 @@ class MaskAsked:
             one.check(text, sizes=sizes, source=source)
 
     def _source(self, leaf: Source) -> MaskSource:
-        fields = {f.name for f in dataclasses.fields(sources[leaf.kind])}  # type: ignore[arg-type]
+        fields = {f.name for f in dataclasses.fields(mask_sources[leaf.kind])}  # type: ignore[arg-type]
         names = {key.replace("-", "_"): value for key, value in self.settings.items()}
-        return sources.create(leaf.kind, **{k: v for k, v in names.items() if k in fields})
+        return mask_sources.create(leaf.kind, **{k: v for k, v in names.items() if k in fields})
 
     def make(self, subject: Subject, given: Mask | None = None) -> Mask:
         """The mask of a photo.
@@ -134,7 +134,10 @@ class MaskAsked:
         if isinstance(node, Source):
             values = self._source(node).read(node.text, subject)
             if values.max() <= 0:
-                raise EmptyMask(f"the mask {str(node)!r} is empty: it found nothing in the photo")
+                raise EmptyMask(
+                    f"the mask {str(node)!r} is empty: it found nothing in the photo; "
+                    "--mask-option sets how sure it must be"
+                )
             return values
         if isinstance(node, Not):
             return combine.invert(self._made(node.of, subject))

@@ -90,4 +90,4 @@ class MaskSource:
         raise TypeError(f"{type(self).__name__} is abstract: it does not say how to read a mask")
 
 
-sources: Registry[MaskSource] = Registry("mask", "p2p_real.masks.sources")
+mask_sources: Registry[MaskSource] = Registry("mask", "p2p_real.masks.sources")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..grammar import MaskError
-from ..source import MaskSource, Subject, sources
+from ..source import MaskSource, Subject, mask_sources
 
 
-@sources.register("box")
+@mask_sources.register("box")
 class Box(MaskSource):
     """A box from its left top to its right bottom corner.
 

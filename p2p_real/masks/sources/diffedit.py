@@ -2,7 +2,8 @@
 
 Paper: DiffEdit: Diffusion-based semantic image editing with mask guidance (arXiv 2210.11427),
 section 3.2, step 1. The published code clamps the difference at three times its mean and takes what
-is above half of that: above 1.5 times the mean.
+is above half of that: above 1.5 times the mean. It compares guided estimates; as both have the same
+unconditional half, guidance only scales their difference, so that the mask is the same without.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from inversion.schedule import Step
 from ...inverting import guarded, pixel_size
 from ..grammar import MaskError
 from ..mask import on_photo
-from ..source import MaskSource, Subject, sources
+from ..source import MaskSource, Subject, mask_sources
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def above(difference: Tensor, ratio: float = 1.5) -> Tensor:
     return (difference > ratio * difference.mean()).float()
 
 
-@sources.register("diffedit")
+@mask_sources.register("diffedit")
 class DiffEdit(MaskSource):
     """The difference of noise estimates under the photo's prompt and the new one."""
 
@@ -57,9 +58,11 @@ class DiffEdit(MaskSource):
         0.5, "how much noise is laid on, as a fraction of the walk", low=0.01, high=1
     )
     ratio: float = setting(
-        1.5, "how many times the mean difference a place must have", low=0, high=100
+        2.0,
+        "how many times the mean difference a place must have (published: 1.5)",
+        low=0,
+        high=100,
     )
-    guidance: float = setting(7.5, "guidance_scale of both estimates", low=0, high=100)
     soft: bool = setting(False, "soft values, full from twice that on, not a hard mask")
 
     def check(
@@ -89,7 +92,7 @@ class DiffEdit(MaskSource):
             backbone,
             backbone.encode_text([inversion.prompt, target], size),
             backbone.empty_text(size),
-            ClassifierFree(self.guidance),
+            ClassifierFree(1.0),
             backbone.prediction,
         )
         steps = list(inversion.schedule.down())

@@ -15,7 +15,7 @@ from ...fitting import Fit
 from ...images import open_photo
 from ..grammar import MaskError
 from ..mask import on_photo
-from ..source import MaskSource, Subject, sources
+from ..source import MaskSource, Subject, mask_sources
 
 
 def read_mask(
@@ -61,7 +61,7 @@ def latent_mask(
     return (torch.nn.functional.adaptive_max_pool2d(pixels, size) > 0.5).float()
 
 
-@sources.register("file")
+@mask_sources.register("file")
 class File(MaskSource):
     """A picture of the photo's size, or of the size that the model sees."""
 

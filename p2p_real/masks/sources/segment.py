@@ -18,13 +18,13 @@ from PIL import Image
 from inversion.registry import setting
 
 from ..grammar import MaskError
-from ..source import MaskSource, Subject, sources
+from ..source import MaskSource, Subject, mask_sources
 
 EXAMPLE = "IDEA-Research/grounding-dino-tiny,facebook/sam-vit-base"
 KINDS = ("grounding-dino", "sam")
 
 
-@sources.register("segment")
+@mask_sources.register("segment")
 class Segment(MaskSource):
     """What a detector and a segmenter find under a name."""
 

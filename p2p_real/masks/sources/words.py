@@ -28,10 +28,10 @@ from inversion.registry import setting
 from ...inverting import guarded, pixel_size
 from ..grammar import MaskError
 from ..mask import on_photo
-from ..source import MaskSource, Subject, sources
+from ..source import MaskSource, Subject, mask_sources
 
 
-@sources.register("words")
+@mask_sources.register("words")
 class Words(MaskSource):
     """Words of the photo's prompt, by cross-attention and self-attention."""
 
