@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 4096  # places of a word map that is kept
 SELF_PIXELS = 1024  # of a self-attention map, which has their square in numbers
 COMPONENTS = 6
-REWRITES = ("target", "swap", "add", "remove", "weight", "style")
+REWRITES = tuple(f.name for f in fields(EditWords))
 OF_INVERSION = ("method", "steps", "negative_prompt", "seed", "fit")
 
 

@@ -10,10 +10,9 @@ from ..labels import write
 from ..pictures import grid
 from .canvas import MARGIN
 from .gather import Attention
-from .pictures import SMALL, canvases, moments
+from .pictures import SMALL, a_row, canvases, moments
 
 MOST = 25  # pictures of a film
-A_ROW = 6
 SHOWN_MS, LAST_MS = 160, 1600
 COLOURS = 96
 
@@ -29,9 +28,10 @@ def film(found: Attention) -> list[Image.Image]:
         rows: list[list[Image.Image | None]] = []
         labels: list[list[str]] = []
         words = list(enumerate(found.words))
-        for first in range(0, len(words), A_ROW):
-            part = words[first : first + A_ROW]
-            space = min(A_ROW, len(words)) - len(part)
+        across = a_row(len(words))
+        for first in range(0, len(words), across):
+            part = words[first : first + across]
+            space = across - len(part)
             blank = [Image.new("RGB", shown[0].size, "white")] * space
             for b, canvas in enumerate(shown):
                 cells = [

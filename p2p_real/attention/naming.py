@@ -100,13 +100,25 @@ def choose_words(asked: Sequence[str], source: Tokens, target: Tokens | None) ->
     own = [_at(source, span) for span in _spans(source)]
     if target is None:
         return _fewer([Word((name,), (places,)) for name, places in own])
-    found = [Word(*_both(name, places, source, target)) for name, places in own]
+    found = _merged([Word(*_both(name, places, source, target)) for name, places in own], source)
     covered = {p for word in found for p in word.places[1]}
     for span in _spans(target):
         name, places = _at(target, span)
         if not covered & set(places):
             found.append(Word((None, name), ((), places)))
     return _fewer(found)
+
+
+def _merged(words: Sequence[Word], source: Tokens) -> list[Word]:
+    """Words of the source that are swapped together for the same words, as one phrase."""
+    made: list[Word] = []
+    for word in words:
+        if made and word.places[1] and word.places[1] == made[-1].places[1]:
+            here = (*made[-1].places[0], *word.places[0])
+            word = Word((_text(source, here), word.names[1]), (here, word.places[1]))
+            made.pop()
+        made.append(word)
+    return made
 
 
 def _fewer(words: list[Word]) -> list[Word]:

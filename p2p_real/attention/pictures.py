@@ -13,7 +13,7 @@ from .changes import alignment_picture, difference_picture
 from .gather import Attention
 from .naming import Word
 
-A_ROW = 5  # words beside each other, beside the picture itself
+A_ROW = 6  # words beside each other
 MOMENTS = 6  # of the walk
 SMALL = 160  # height of a cell where there are many
 CROPPED = "The model saw only the middle of the photo, so there is no map beside it."
@@ -52,6 +52,11 @@ def rows_of(found: Attention) -> list[tuple[int, int, str]]:
     ]
 
 
+def a_row(count: int) -> int:
+    """How many of some words stand in a row: at most six, and the rows about alike."""
+    return -(-count // -(-count // A_ROW))
+
+
 def words_picture(found: Attention) -> Image.Image:
     """Each word's map on the photo and, of an edit, on the edited picture."""
     total = found.seen.words().numpy()
@@ -61,9 +66,10 @@ def words_picture(found: Attention) -> Image.Image:
     labels: list[list[str]] = []
     sides: list[str] = []
     words = list(enumerate(found.words))
-    for first in range(0, len(words), A_ROW):
-        part = words[first : first + A_ROW]
-        space = min(A_ROW, len(words)) - len(part)
+    across = a_row(len(words))
+    for first in range(0, len(words), across):
+        part = words[first : first + across]
+        space = across - len(part)
         for b, canvas in enumerate(shown):
             cells: list[Image.Image | None] = [canvas.picture if first == 0 else blank]
             texts = [("the photo", "the edit")[b] if first == 0 else ""]

@@ -31,7 +31,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import masking, options
 from .edit import command_of, known_of, open_subject
 from .generate import refuse_control
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if wanted.any():
         wanted.check()
     else:
-        refuse_control(args, control)
+        refuse_control(args, {**control, "excite": ()})
     options.check_model(args)
     if args.source is not None and not args.source.strip():
         raise PromptError("--source is empty: say what the photo shows, or leave it out")
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             how.check_words(prompts)
         how.check_mask(*sizes)
         more = {**words, **control}
-    keep_inputs(Path(args.out), args.photo, args.mask, names=NAMES)
+    keep_inputs(Path(args.out), args.photo, *masking.mask_files(args), names=NAMES)
     folder = check_output_folder(args.out)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
@@ -166,10 +166,10 @@ def save(found: Attention, folder: Path, command: dict[str, Any]) -> dict[str, A
 
 def describe(report: dict[str, Any]) -> str:
     """A few lines about what was seen."""
-    edited = report["source"] != report["target"]
+    rows = report["words"]
+    edited = any(row["prompt"] == "target" for row in rows)
     lines = [f"source  {report['source']}"]
     lines += [f"target  {report['target']}"] if edited else []
-    rows = report["words"]
     width = max(len(row["word"]) for row in rows) + 2
     lines.append(f"  {'word':<{width}}{'mean':>7}{'most':>8}  at (from left, from top)")
     for row in rows:

@@ -152,6 +152,7 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "a word twice": (("--words", "ball,ball"), "twice"),
     "too small a map": (("--max-pixels", 3), "--max-pixels 3: give a whole number from 16"),
     "how to edit without an edit": (("--local", "ball"), "none is asked for"),
+    "a word to excite without an edit": (("--excite", "ball"), "none is asked for"),
     "an edit of nothing": (("--swap", "red=red"), "changes nothing"),
     "a swap of a word that is not there": (("--swap", "cat=dog"), "no word 'cat'"),
     "no guidance": (("--guidance", 0), "does not read the prompts"),

@@ -20,7 +20,7 @@ from p2p_real.attention.canvas import Canvas, outline, percent
 from p2p_real.attention.gather import components
 from p2p_real.attention.gif import film, save_gif
 from p2p_real.attention.naming import Word, choose_words, columns, parse_words
-from p2p_real.attention.pictures import all_pictures, moments
+from p2p_real.attention.pictures import a_row, all_pictures, moments
 from p2p_real.backbones import load_backbone
 from p2p_real.editor import Editor
 from p2p_real.fitting import Fit, fit_photo
@@ -265,6 +265,9 @@ def test_words_that_are_shown_without_being_named(walker: Walker) -> None:
     assert names(walker, CAT, "a big fluffy dog on a mat in the snow") == [
         ("fluffy", "fluffy"), ("cat", "dog"), ("mat", "mat"), (None, "big"), (None, "snow"),
     ]  # fmt: skip
+    assert names(walker, "a red cat on a mat", "a big blue dog on a mat") == [
+        ("red cat", "big blue dog"), ("mat", "mat"),
+    ]  # fmt: skip
     assert names(walker, "a fluffy cat on grass", "a cat on grass") == [
         ("fluffy", None), ("cat", "cat"), ("grass", "grass"),
     ]  # fmt: skip
@@ -386,6 +389,7 @@ def test_numbers_for_people() -> None:
     assert moments(50, 6) == [0, 10, 20, 29, 39, 49]
     assert moments(3, 6) == [0, 1, 2]
     assert moments(1, 6) == [0]
+    assert [a_row(n) for n in (1, 5, 6, 7, 12, 13, 24)] == [1, 5, 6, 4, 6, 5, 6]
 
 
 def test_pictures_have_their_cells(walker: Walker, tmp_path: Any) -> None:
