@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from captioning import Captioner
-from edit import Control, EditContext, Plan
-from inversion import ClassifierFree, Inversion
+from edit import Control, EditContext
+from inversion import ClassifierFree, Inversion, InversionError
 from inversion.sampling import FromNoise, Progress, quiet
 
 from . import defaults
@@ -29,16 +29,18 @@ from .captions import captioner_for
 from .choosing import Auto, choose, inversions
 from .directions import Direction
 from .directions.applying import settled
+from .editing import edit_inversion, joined, plan_of, settings_of
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
-from .inverting import Job, decode, pixel_size, replay_of, walk_back
+from .inverting import Job, decode, walk_back
 from .making import Request
 from .masks import Mask
-from .masks.making import drawn_subject, mask_of, subject_of
+from .masks.making import drawn_subject, mask_of
 from .numbers import OptionError, check_edit_guidance, check_negative
 from .prompts import EditWords, PromptError, Prompts
 from .result import EditResult
 from .steering import EditControl
+from .sweeping import Range, Swept, sweep
 from .walking import Walk, draw, run_edit
 
 if TYPE_CHECKING:
@@ -237,6 +239,7 @@ class Editor:
         weight: Mapping[str, float] | None = None,
         style: str | None = None,
         direction: str | Direction | None = None,
+        also: str | Sequence[str] = (),
         source: str | None = None,
         method: str | None = None,
         steps: int = defaults.STEPS,
@@ -246,6 +249,7 @@ class Editor:
         seed: int = 0,
         fit: str = "resize",
         progress: Progress | None = None,
+        photo: PhotoLike | None = None,
         watch: Watch | None = None,
         **control: Any,
     ) -> EditResult:
@@ -258,10 +262,13 @@ class Editor:
             weight: word -> factor of its attention (also beside ``target``).
             direction: an edit direction, or names and files of some ("cat2dog*0.8 + day2night"),
                 added to the new prompt's embeddings (the source's, where no words change).
+            also: more whole prompts, edited in the same walk beside the first: the photo's row
+                serves all of them; their results are ``others`` of the result.
             source: what the photo shows (default: its caption).
             method, steps, method_options, negative_prompt, seed, fit: of the inversion, if one is
                 made here.
             guidance_scale: default: what the inversion was made for.
+            photo: the photo itself beside its inversion, to be laid back into it.
             watch: makes controls that look on after the others (see :mod:`edit.seen`).
             **control: how the edit acts, see :class:`p2p_real.steering.EditControl`.
 
@@ -272,24 +279,31 @@ class Editor:
             NothingActed: the edit changed nothing.
         """
         words = EditWords(
-            target, dict(swap or {}), _list(add), _list(remove), weight or {}, style, direction
+            target,
+            dict(swap or {}),
+            _list(add),
+            _list(remove),
+            weight or {},
+            style,
+            direction,
+            _list(also),
         )
         words = settled(words, self.backbone)
         how = EditControl(**control)
-        photo: Photo | None = None
+        opened = None if photo is None else self.open(photo)
         if not isinstance(inversion, Inversion):
-            photo = self.open(inversion)
+            opened = self.open(inversion)
             if source is None:
                 words.check()
-                source = str(self.caption(photo))
+                source = str(self.caption(opened))
             prompts = words.apply(source)
-            w, h = self._fit(photo, fit)[1].fitted
+            w, h = self._fit(opened, fit)[1].fitted
             factor = self.backbone.vae_scale_factor
             # words and settings are checked before the long work
             size = (h // factor, w // factor)
-            self._plan(prompts, how, steps, size, self._fit(photo, fit)[1], watch)
+            plan_of(self.backbone, prompts, how, steps, size, self._fit(opened, fit)[1], watch)
             inversion = self.invert(
-                photo,
+                opened,
                 source,
                 method=method,
                 steps=steps,
@@ -309,9 +323,21 @@ class Editor:
             )
         inversion.check_model(self.backbone.name, self.backbone.weights_hash)
         prompts = words.apply(inversion.prompt)
-        if photo is None:
+        if opened is None:
             self._without_photo(inversion, how)
-        return self._edit(inversion, prompts, how, guidance_scale, photo, progress, watch)
+        elif opened.sha256 != inversion.photo.get("sha256"):
+            raise InversionError(f"{opened.name} is not the photo that this inversion was made of")
+        progress = progress or self.progress
+        return edit_inversion(
+            self,
+            inversion,
+            prompts,
+            how,
+            guidance_scale,
+            photo=opened,
+            progress=progress,
+            watch=watch,
+        )
 
     def _without_photo(self, inversion: Inversion, how: EditControl) -> None:
         """What an inversion cannot give where the photo itself is not at hand."""
@@ -327,83 +353,40 @@ class Editor:
                 "edited; give the photo instead to have it laid back into the whole"
             )
 
-    def _plan(
-        self,
-        prompts: Prompts,
-        how: EditControl,
-        steps: int,
-        latent_size: tuple[int, int],
-        fit: Fit | None,
-        watch: Watch | None = None,
-    ) -> Plan:
-        preset = defaults.preset(self.backbone.name)
-        context = self._context(prompts, steps, latent_size)
-        plan = how.plan(context, prompts, preset=preset, fit=fit)
-        more = () if watch is None else tuple(watch(context))
-        return dataclasses.replace(plan, controls=(*plan.controls, *more))
+    def sweep(
+        self, inversion: Inversion | PhotoLike, over: str, target: str | None = None, **asked: Any
+    ) -> Swept:
+        """The same edit over a range of one number, from one inversion.
 
-    def _resolved(
-        self, prompts: Prompts, how: EditControl, steps: int, latent_size: tuple[int, int]
-    ) -> dict[str, Any]:
-        preset = defaults.preset(self.backbone.name)
-        context = self._context(prompts, steps, latent_size)
-        return how.resolved(context, prompts, preset=preset)
+        Args:
+            inversion: what :meth:`invert` gave, or a photo (then it is inverted first).
+            over: ``"strength=0:1:6"`` (from, to, how many) or ``"self_scale=1,2,4"``: guidance, an
+                option of every edit, or a setting of an edit method.
+            target, **asked: the edit, as in :meth:`edit`.
 
-    def _context(self, prompts: Prompts, steps: int, latent_size: tuple[int, int]) -> EditContext:
-        tokens = self.backbone.tokens
-        return EditContext(tokens(prompts.source), (tokens(prompts.target),), steps, latent_size)
+        Raises:
+            OptionError, SettingError: there is no such number, or it cannot take a value.
+        """
+        known = {f.name for f in dataclasses.fields(EditControl)}
+        control = {k: v for k, v in asked.items() if k in known}
+        rest = {k: v for k, v in asked.items() if k not in known}
+        guidance = rest.pop("guidance_scale", None)
+        wanted = Range.read(over).checked(EditControl(**control))
+        made, photo = inversion, rest.pop("photo", None)
 
-    def _edit(
-        self,
-        inversion: Inversion,
-        prompts: Prompts,
-        how: EditControl,
-        guidance_scale: float | None,
-        photo: Photo | None,
-        progress: Progress | None,
-        watch: Watch | None = None,
-    ) -> EditResult:
-        guidance = inversion.guidance_scale if guidance_scale is None else guidance_scale
-        check_edit_guidance(guidance)
-        if inversion.method == "null-text" and guidance != inversion.guidance_scale:
-            logger.warning(
-                "null-text was fitted at guidance %g; at %g the reconstruction is off",
-                inversion.guidance_scale,
-                guidance,
+        def one(**options: Any) -> EditResult:
+            return self.edit(made, target, **rest, photo=photo, **options)
+
+        if not isinstance(inversion, Inversion):  # once for all values
+            photo = self.open(inversion)
+            own = ("method", "steps", "negative_prompt", "seed", "fit", "progress")
+            asked = {k: rest.pop(k) for k in own if k in rest}
+            settings = dict(rest.pop("method_options", None) or {})
+            words = rest.pop("source", None)
+            made = self.invert(
+                photo, words, guidance_scale=guidance, verify=False, **asked, **settings
             )
-        fit = Fit.from_json(inversion.photo["fit"])
-        h, w = inversion.trajectory.shape[-2:]
-        progress = progress or self.progress
-        seen = subject_of(self, inversion, photo, target=prompts.target, progress=progress)
-        how = how.settled(seen)
-        plan = self._plan(prompts, how, inversion.steps, (h, w), fit, watch)
-        walk = Walk(
-            replay=lambda: replay_of(self.backbone, inversion, strength=how.strength),
-            schedule=inversion.schedule,
-            size=pixel_size(self.backbone, inversion),
-            guide=inversion.inverter.guide(ClassifierFree(guidance)),
-            negative_prompt=inversion.extra.get("negative_prompt", ""),
-        )
-        outcome = run_edit(self.backbone, walk, prompts, plan, how, progress)
-        picture = inversion.picture
-        fitted = None if picture is None else Image.fromarray(picture.numpy())
-        extra = inversion.extra
-        report = {
-            "photo": inversion.photo["name"],
-            "method": inversion.method,
-            "method_settings": inversion.settings,
-            "guidance_scale": guidance,
-            "fit": fit.mode,
-            "edit_settings": self._resolved(prompts, how, inversion.steps, (h, w)),
-            "seed": extra.get("seed", 0),
-            "ceiling_psnr": extra.get("ceiling_psnr"),
-            "inversion_seconds": extra.get("seconds"),
-            "inversion_from_cache": bool(extra.get("from_cache")),
-            "auto": extra.get("auto"),
-        }
-        return outcome.finish(
-            fitted=fitted, fit=fit, photo=photo, paste_back=how.paste_back, report=report
-        )
+        return sweep(one, wanted, control, guidance)
 
     def mask(
         self, inversion: Inversion | PhotoLike, spec: str, target: str | None = None, **asked: Any
@@ -447,6 +430,7 @@ class Editor:
         weight: Mapping[str, float] | None = None,
         style: str | None = None,
         direction: str | Direction | None = None,
+        also: str | Sequence[str] = (),
         steps: int = defaults.STEPS,
         guidance_scale: float | None = None,
         negative_prompt: str = "",
@@ -469,7 +453,14 @@ class Editor:
         """
         backbone, progress = self.backbone, progress or self.progress
         words = EditWords(
-            target, dict(swap or {}), _list(add), _list(remove), weight or {}, style, direction
+            target,
+            dict(swap or {}),
+            _list(add),
+            _list(remove),
+            weight or {},
+            style,
+            direction,
+            _list(also),
         )
         words = settled(words, backbone)
         how = EditControl(**control)
@@ -501,10 +492,10 @@ class Editor:
             "resize", (width, height), (0, 0, width, height), (width, height), (width, height)
         )
         how = how.settled(drawn_subject(self, walk, prompt, whole, prompts.target, progress))
-        plan = self._plan(prompts, how, steps, latent_size, whole)
-        outcome = run_edit(backbone, walk, prompts, plan, how, progress)
-        report["edit_settings"] = self._resolved(prompts, how, steps, latent_size)
-        return outcome.finish(report=report, paste_back=how.paste_back)
+        plan = plan_of(backbone, prompts, how, steps, latent_size, whole)
+        report["edit_settings"] = settings_of(backbone, prompts, how, steps, latent_size)
+        outcomes = run_edit(backbone, walk, prompts, plan, how, progress)
+        return joined(o.finish(report=report, paste_back=how.paste_back) for o in outcomes)
 
 
 def _list(value: str | Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ class EditWords:
         style: a phrase that the picture becomes ("a watercolor painting").
         direction: an edit direction that is added to the new prompt's embeddings, as
             :func:`p2p_real.directions.expression.resolve` reads it, or the direction itself.
+        also: more whole prompts, edited in the same run.
     """
 
     target: str | None = None
@@ -38,6 +39,7 @@ class EditWords:
     weight: Mapping[str, float] = field(default_factory=dict)
     style: str | None = None
     direction: str | Direction | None = None
+    also: Sequence[str] = ()
 
     def any(self) -> bool:
         """Whether anything is asked for."""
@@ -52,10 +54,14 @@ class EditWords:
             DirectionError: there is no such direction.
         """
         if not self.any():
+            if self.also:
+                raise PromptError("--also stands beside an edit: give --target or --swap too")
             raise PromptError(
                 "no edit asked for: give --target, --swap, --add, --remove, --weight, --style "
                 "or --direction"
             )
+        if not all(text.strip() for text in self.also):
+            raise PromptError("--also is empty: say what that picture should show")
         if isinstance(self.direction, str):
             from .directions.expression import check
 
@@ -98,7 +104,13 @@ class EditWords:
                 f"the target prompt equals the source prompt ({source!r}): there is nothing to "
                 "edit; change a word or give --weight word=2"
             )
-        return Prompts(source, text, changed, dict(self.weight), self.direction)
+        also = tuple(text.strip() for text in self.also)
+        taken = [source, text]
+        for one in also:
+            if any(_alike(one, other) for other in taken):
+                raise PromptError(f"--also {one!r} is the source or another target: leave it out")
+            taken.append(one)
+        return Prompts(source, text, changed, dict(self.weight), self.direction, also)
 
 
 def _alike(a: str, b: str) -> bool:
@@ -109,10 +121,16 @@ def _alike(a: str, b: str) -> bool:
 @dataclass(frozen=True)
 class Prompts:
     """Source and target prompt, the (old, new) words changed, the weights of words, and what is
-    added to the target's embeddings."""
+    added to the targets' embeddings. ``also`` are more targets, beside the first."""
 
     source: str
     target: str
     changed: tuple[tuple[str, str], ...] = ()
     weight: Mapping[str, float] = field(default_factory=dict)
     direction: str | Direction | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All target prompts."""
+        return (self.target, *self.also)

@@ -27,6 +27,7 @@ class EditResult:
         mask: where the picture could change, or None (everywhere).
         report: what acted, figures, settings, versions; plain data.
         latents: [2, C, h, w] clean latents of reconstruction and edit.
+        others: results of further targets of the same walk.
     """
 
     image: Image.Image
@@ -35,6 +36,7 @@ class EditResult:
     mask: Image.Image | None = None
     report: dict[str, Any] = field(default_factory=dict)
     latents: Tensor | None = None
+    others: tuple[EditResult, ...] = ()
 
     def strip(self) -> Image.Image:
         """Photo, reconstruction, edit (and mask) side by side, words below."""
@@ -50,6 +52,8 @@ class EditResult:
             labels = [] if same else [report.get("source", "")]
         more = report.get("direction")
         labels.append(report.get("target", "") + (f" + ({more['name']})" if more else ""))
+        pictures += [other.image for other in self.others]
+        labels += [other.report["target"] for other in self.others]
         if self.mask is not None:
             pictures.append(self.mask.convert("RGB"))
             labels.append(f"may change: {self.report['mask_coverage']:.0%}")

@@ -172,20 +172,20 @@ class EditControl:
         """
         cross = self.cross_replace if isinstance(self.cross_replace, Mapping) else {}
         for word in (*prompts.weight, *self.excite, *(w for w in cross if w != "default_")):
-            find_word(prompts.target, word)
+            _find_in_any(prompts.targets, word)
         self.mask_asked().check(source=prompts.source)
         less = [self.subtract] if isinstance(self.subtract, str) else self.subtract
         for names in (*_pairs(self.local or ()), *((w,) for w in less)):
             # a word may be named as it is in the other prompt: it is found by alignment
             for word, here, there in (
-                (names[0], prompts.source, prompts.target),
-                (names[-1], prompts.target, prompts.source),
+                (names[0], (prompts.source,), prompts.targets),
+                (names[-1], prompts.targets, (prompts.source,)),
             ):
                 try:
-                    find_word(here, word)
+                    _find_in_any(here, word)
                 except WordNotInPrompt as missing:
                     try:
-                        find_word(there, word)
+                        _find_in_any(there, word)
                     except WordNotInPrompt:
                         raise missing from None
 
@@ -276,6 +276,8 @@ class EditControl:
                 for word, v in windows.items()
             )
             cross = default if isinstance(default, float | int) else None
+            if isinstance(default, tuple):
+                settings["cross_start"], cross = default
         if cross is not None:
             settings["cross_replace"] = float(cross)
         if self.self_replace is not None:
@@ -370,6 +372,23 @@ class EditControl:
         elif self.mask is not None:
             data["mask"] = str(self.mask)
         return data
+
+
+def _find_in_any(prompts: Sequence[str], word: str) -> None:
+    """Refuse a word that stands in none of some prompts.
+
+    Raises:
+        WordNotInPrompt: lists the words of the first.
+    """
+    missing = None
+    for prompt in prompts:
+        try:
+            find_word(prompt, word)
+            return
+        except WordNotInPrompt as error:
+            missing = missing or error
+    if missing is not None:
+        raise missing
 
 
 def _pairs(local: str | Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, ...], ...]:

@@ -78,16 +78,17 @@ def run_edit(
     plan: Plan,
     how: EditControl,
     progress: Progress,
-) -> Outcome:
-    """The edit of a prompt beside its source.
+) -> list[Outcome]:
+    """The edits of a source by all targets of its prompts, in one walk.
 
     Raises:
-        NothingActed: a control never acted, or source and target came out equal.
+        NothingActed: a control never acted, or source and a target came out equal.
     """
     cond = target_text(backbone, prompts, walk.size)
     if how.strength != 1:
-        source, target = cond.rows([0]), cond.rows([1])
-        cond = TextCond.cat([source, source.lerp(target, how.strength)])
+        source, targets = cond.rows([0]), cond.rows(range(1, len(cond)))
+        same = source.expand(len(targets))
+        cond = TextCond.cat([source, same.lerp(targets, how.strength)])
     denoiser = walk.denoiser(backbone, cond)
     stack = ControlStack(plan.controls, explicit=how.explicit)
 
@@ -99,11 +100,12 @@ def run_edit(
         latents = guarded(backbone, go)
         pictures = decode(backbone, latents)
     acted = stack.report()
-    change = float((latents[1] - latents[0]).abs().max())
-    if change == 0 and how.strength > 0:
+    changes = (latents[1:] - latents[:1]).abs().flatten(1).amax(1).tolist()
+    if 0 in changes and how.strength > 0:
+        which = f" ({prompts.targets[changes.index(0)]!r})" if prompts.also else ""
         raise NothingActed(
-            "the edit changed nothing: source and target came out equal; raise --strength or "
-            "--guidance, or shorten --cross-replace and --self-replace"
+            f"the edit changed nothing: source and target{which} came out equal; raise --strength "
+            "or --guidance, or shorten --cross-replace and --self-replace"
         )
     shape = how.mask if isinstance(how.mask, Mask) else None
     masks = [
@@ -112,22 +114,29 @@ def run_edit(
         if (m := getattr(c, "mask", None)) is not None
         and not (shape is not None and isinstance(c, FixedMask))
     ]
-    mask = torch.stack([m[-1, 0].float().cpu() for m in masks]).amin(0) if masks else None
-    coverage = None if mask is None else round(float(mask.mean()), 4)
-    report = {
+    shared = {
         "model": backbone.name,
         "source": prompts.source,
-        "target": prompts.target,
         "direction": summary(prompts.direction),
         "controls": acted,
         "layers_hooked": {row["control"]: row["layers_hooked"] for row in acted},
         "steps_injected": {row["control"]: row["steps_injected"] for row in acted},
-        "token_alignment": plan.table()[0],
-        "mask_coverage": coverage,
-        "max_latent_change": {"reconstruction": change, "uninjected": None},
         "settings": how.settings(),
+        **_cost(walk, denoiser, meter),
     }
-    return Outcome(pictures, latents, mask, report | _cost(walk, denoiser, meter), shape)
+    made = []
+    for b, (target, change) in enumerate(zip(prompts.targets, changes, strict=True), 1):
+        parts = [m[min(b, len(m) - 1), 0].float().cpu() for m in masks]
+        mask = torch.stack(parts).amin(0) if parts else None
+        report = {
+            "target": target,
+            "token_alignment": plan.table()[b - 1],
+            "mask_coverage": None if mask is None else round(float(mask.mean()), 4),
+            "max_latent_change": {"reconstruction": change, "uninjected": None},
+        }
+        rows = [pictures[0], pictures[b]]
+        made.append(Outcome(rows, latents[[0, b]], mask, shared | report, shape))
+    return made
 
 
 def _cost(walk: Walk, denoiser: Denoiser, meter: Meter) -> dict[str, object]:

@@ -17,6 +17,7 @@ from inversion.sampling import Progress
 
 from .. import defaults
 from ..directions.applying import settled, summary
+from ..editing import edit_inversion, settings_of
 from ..files import check_output_folder
 from ..measure import forget_peak, versions
 from ..metrics import Perceptual, perceptual
@@ -176,7 +177,9 @@ class _Run:
             **({"direction": summary(prompts.direction)} if prompts.direction else {}),
             "edit": list(edit.names),
             "control": settings,
-            "edit_settings": self.editor._resolved(prompts, how, self.shared["steps"], size),
+            "edit_settings": settings_of(
+                self.editor.backbone, prompts, how, self.shared["steps"], size
+            ),
         }
 
     def _edit_work(
@@ -185,8 +188,14 @@ class _Run:
         def work() -> tuple[dict[str, Any], dict[str, Image.Image]]:
             prompts = subject.prompts
             assert prompts is not None
-            result = self.editor._edit(
-                inversion(), prompts, how, self.guidance_scale, subject.photo, self._show
+            result = edit_inversion(
+                self.editor,
+                inversion(),
+                prompts,
+                how,
+                self.guidance_scale,
+                photo=subject.photo,
+                progress=self._show,
             )
             report, pictures = result.report, {"edited": result.image}
             if result.mask is not None:

@@ -31,11 +31,12 @@ def settled(words: EditWords, backbone: Backbone) -> EditWords:
 
 
 def target_text(backbone: Backbone, prompts: Prompts, size: tuple[int, int]) -> TextCond:
-    """The conditioning of source and target, two rows; a direction is added to the target's."""
-    cond = backbone.encode_text([prompts.source, prompts.target], size)
+    """The conditioning of source and targets, a row each; a direction is added to the targets'."""
+    cond = backbone.encode_text([prompts.source, *prompts.targets], size)
     if not isinstance(prompts.direction, Direction):
         return cond
-    return TextCond.cat([cond.rows([0]), prompts.direction.move(cond.rows([1]))])
+    moved = [prompts.direction.move(cond.rows([b])) for b in range(1, len(cond))]
+    return TextCond.cat([cond.rows([0]), *moved])
 
 
 def summary(direction: str | Direction | None) -> dict[str, Any] | None:

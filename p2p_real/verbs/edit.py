@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source", metavar="PROMPT", help="what the photo shows (default: its caption)"
     )
     options.add_edit(parser)
+    options.add_also(parser)
     options.add_inversion(parser)
     options.add_sampling(parser)
     options.add_model(parser)
@@ -139,6 +140,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.guidance is not None:
         check_edit_guidance(args.guidance)
     words, control = options.edit_words(args), options.edit_control(args)
+    words["also"] = args.also
     wanted = EditWords(**words)
     wanted.check()
     options.check_model(args)
@@ -149,36 +151,50 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     prompts = None if source is None else wanted.apply(source)
     # what needs torch comes last: its import is the slowest of all these
     from ..steering import EditControl
-    from .output import describe, keep_inputs, save
+    from ..sweeping import Range
+    from .output import NAMES, describe, describe_sweep, keep_inputs, save, save_sweep
 
     how = EditControl(**control)
     how.check_names()
+    over = None if args.sweep is None else Range.read(args.sweep).checked(how)
+    if over is not None and args.also:
+        raise OptionError("--sweep shows one edit: leave --also out")
     settings = options.check_inversion(args)
     if prompts is not None:
         how.check_words(prompts)
     how.check_mask(*sizes)
     if getattr(args, "photo_before", None) not in (None, made_of):
         logger.warning("%s is not the photo that the first edit was made of", args.photo)
-    keep_inputs(Path(args.out), args.photo, *masking.mask_files(args))
+    names = [*NAMES, "sweep.png", *(f"edited_{n + 2}.png" for n in range(len(args.also)))]
+    keep_inputs(Path(args.out), args.photo, *masking.mask_files(args), names=names)
     folder = check_output_folder(args.out)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
-        result = editor.edit(
-            subject,
+        asked = {
             **words,
-            source=args.source,
-            method=args.method,
-            steps=args.steps,
-            method_options=settings,
-            guidance_scale=args.guidance,
-            negative_prompt=args.negative_prompt,
-            seed=args.seed,
-            fit=args.fit,
             **control,
-        )
-    report = save(result, folder, command_of(args, "edit") | {"photo_sha256": made_of})
+            "source": args.source,
+            "method": args.method,
+            "steps": args.steps,
+            "method_options": settings,
+            "guidance_scale": args.guidance,
+            "negative_prompt": args.negative_prompt,
+            "seed": args.seed,
+            "fit": args.fit,
+        }
+        command = command_of(args, "edit") | {"photo_sha256": made_of}
+        if over is not None:
+            swept = editor.sweep(subject, args.sweep, **asked)
+        else:
+            result = editor.edit(subject, **asked)
+    if over is not None:
+        report = save_sweep(swept, folder, command)
+        text = describe_sweep(report)
+    else:
+        report = save(result, folder, command)
+        text = describe(report)
     if not args.json:
-        print(describe(report))
+        print(text)
     return report
 
 

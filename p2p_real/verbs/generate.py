@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", metavar="WxH", help="in pixels (default: the model's own)")
     options.add_edit(parser)
+    options.add_also(parser, sweep=False)
     options.add_sampling(parser)
     options.add_model(parser, captioner=False)
     options.add_output(parser)
@@ -86,9 +87,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise PromptError("the prompt is empty: say what to draw")
     size = size_of(args.size)
     words, control = options.edit_words(args), options.edit_control(args)
+    words["also"] = args.also
     wanted = EditWords(**words)
     options.check_model(args)
-    prompts = wanted.apply(args.prompt) if wanted.any() else None
+    prompts = wanted.apply(args.prompt) if wanted.any() or args.also else None
     if prompts is None:
         refuse_control(args, control)
     elif args.guidance is not None:

@@ -179,7 +179,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="X",
         help="keep where each word was seen in the photo until this fraction of the steps: 1 holds "
-        "shapes most, 0 not at all (0.8); word=0.4 for one word of the new prompt; may be repeated",
+        "shapes most, 0 not at all (0.8); from:to for a window; word=0.4 for one word of the new "
+        "prompt; may be repeated",
     )
     how.add_argument(
         "--self-replace",
@@ -229,6 +230,26 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         "--explicit",
         action="store_true",
         help="make every attention map: slower, the same picture; for checking",
+    )
+
+
+def add_also(parser: argparse.ArgumentParser, *, sweep: bool = True) -> None:
+    """--also and, where there is an inversion to do it from, --sweep."""
+    group = parser.add_argument_group("more than one picture")
+    group.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="PROMPT",
+        help="another whole prompt, edited in the same run beside the first; may be repeated",
+    )
+    if not sweep:
+        return
+    group.add_argument(
+        "--sweep",
+        metavar="NAME=FROM:TO:COUNT",
+        help="the same edit over a range, as a sheet: strength=0:1:6, guidance=1,2,4, "
+        "self_replace=0:1:5, or any number among the edit's settings",
     )
 
 
@@ -292,12 +313,15 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
     cross, local = [], []
     for text in args.cross_replace:
         word, equals, number = text.rpartition("=")
+        low, colon, high = number.partition(":")
         try:
-            cross.append((word.strip() if equals else "default_", float(number)))
+            window = (float(low), float(high)) if colon else float(number)
         except ValueError:
             raise OptionError(
-                f"--cross-replace {text!r}: give a fraction such as 0.8, or word=0.4"
+                f"--cross-replace {text!r}: give a fraction such as 0.8, a window such as 0.1:0.8, "
+                "or word=0.4"
             ) from None
+        cross.append((word.strip() if equals else "default_", window))
     for text in args.local:
         old, equals, new = (part.strip() for part in text.partition("="))
         if not old or (equals and not new):

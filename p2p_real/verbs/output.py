@@ -14,7 +14,10 @@ from ..files import OutputError, plain, write_json
 from ..numbers import OptionError
 from ..pictures import save_png
 from ..result import EditResult
+from ..sweeping import Swept
 
+OWN = ("target", "mask_coverage", "token_alignment", "max_latent_change")  # of each target
+COSTS = ("seconds", "unet_rows", "peak_memory_bytes")
 NAMES = ("edited.png", "reconstruction.png", "source.png", "strip.png", "mask.png", "report.json")
 
 
@@ -70,12 +73,63 @@ def save(
         pictures["mask"] = result.mask
     report = dict(plain(result.report))
     report["files"] = {name: str(folder / f"{name}.png") for name in pictures}
+    report["others"] = []
+    for n, other in enumerate(result.others, 2):
+        mine = {f"edited_{n}": other.image}
+        mine |= {} if other.mask is None else {f"mask_{n}": other.mask}
+        files = {name: str(folder / f"{name}.png") for name in mine}
+        facts = {key: other.report[key] for key in OWN}
+        report["others"].append({**dict(plain(facts)), "files": files})
+        pictures |= mine
     report["command"] = command
     with together(folder) as place:
         for name, picture in pictures.items():
             save_png(picture, place / f"{name}.png", settings)
         write_json(place / "report.json", report)
     return report
+
+
+def save_sweep(swept: Swept, folder: Path, command: dict[str, Any]) -> dict[str, Any]:
+    """Write ``sweep.png``, a picture a value, and ``report.json``, all or none; the report.
+
+    Raises:
+        NothingActed: not one value changed the picture.
+    """
+    sheet, rows = swept.sheet(), []
+    with together(folder) as place:
+        for value, result, reason in zip(
+            swept.over.values, swept.results, swept.reasons, strict=True
+        ):
+            row: dict[str, Any] = {"value": value, "file": None, "reason": reason}
+            if result is not None:
+                name = f"{swept.over.name}_{value:g}.png"
+                settings = {"command": command, "report": _short(result.report)}
+                save_png(result.image, place / name, settings)
+                report = dict(plain(result.report))
+                row |= {"file": str(folder / name)} | {k: report[k] for k in (*OWN, *COSTS)}
+            rows.append(row)
+        save_png(sheet, place / "sweep.png", {"command": command})
+        made = next(r for r in swept.results if r is not None)
+        shared = {k: v for k, v in dict(plain(made.report)).items() if k not in (*OWN, *COSTS)}
+        report = {
+            **shared,
+            "target": made.report["target"],
+            "sweep": swept.over.name,
+            "rows": rows,
+            "files": {"sweep": str(folder / "sweep.png")},
+            "command": command,
+        }
+        write_json(place / "report.json", report)
+    return report
+
+
+def describe_sweep(report: dict[str, Any]) -> str:
+    """A line a value."""
+    lines = [f"source  {report['source']}", f"target  {report['target']}"]
+    for row in report["rows"]:
+        said = row["reason"] or f"{row['unet_rows']} UNet rows, {row['file']}"
+        lines.append(f"  {report['sweep']} {row['value']:<8g}{said}")
+    return "\n".join([*lines, f"sheet   {report['files']['sweep']}"])
 
 
 def _short(report: dict[str, Any]) -> dict[str, Any]:
@@ -127,4 +181,7 @@ def describe(report: dict[str, Any]) -> str:
         lines.append(f"reconstruction {decibel(reached)} of {decibel(possible)} possible")
     lines.append(f"{report['seconds']:.1f} s, {report['unet_rows']} UNet rows")
     lines += [f"{name:<15} {path}" for name, path in report["files"].items()]
+    for other in report.get("others", ()):
+        lines.append(f"also    {other['target']}")
+        lines += [f"{name:<15} {path}" for name, path in other["files"].items()]
     return "\n".join(lines)

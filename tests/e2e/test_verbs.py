@@ -228,3 +228,16 @@ def test_json_is_one_line_for_readers(cwd: Path) -> None:
     run = call("methods", "--json")
     assert run.out.count("\n") == 1
     json.loads(run.out)
+
+
+def test_several_targets_and_a_sweep(cwd: Path) -> None:
+    base = ("edit", RED_BALL, "--source", SOURCE, "--swap", "red=blue", *FEW, "--json")
+    both = call(*base, "--also", SOURCE.replace("red", "green"), "--out", "both").json
+    assert [Path(f).name for f in both["others"][0]["files"].values()] == ["edited_2.png"]
+    assert Path("both/edited_2.png").is_file()
+    found = call(*base, "--sweep", "strength=0:1:3", "--out", "swept").json
+    assert [row["value"] for row in found["rows"]] == [0, 0.5, 1]
+    assert all(Path(row["file"]).is_file() for row in found["rows"])
+    assert Image.open("swept/sweep.png").width > 4 * 128
+    assert "FROM:TO:COUNT" in call(*base, "--sweep", "strength").line()
+    assert "--also" in call(*base, "--sweep", "strength=0:1:3", "--also", "a dog").line()
