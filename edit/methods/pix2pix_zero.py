@@ -1,7 +1,7 @@
 """pix2pix-zero: the words change, and the maps of all words are led back to the photo's.
 
-The reference row needs no pass of its own, and the unconditional half, whose maps hardly differ,
-is not moved; ``compat`` is the published way.
+The reference needs no pass of its own, and both halves go where the conditional row's maps lead
+(see :mod:`edit.guidance`); ``compat`` is the published way.
 
 Paper: Zero-shot Image-to-Image Translation (arXiv 2302.03027), algorithm 1.
 """
@@ -37,7 +37,7 @@ class Pix2PixZeroEdit(EditMethod):
     start: float = setting(0.0, "fraction of the walk from which on it acts", low=0, high=1)
     stop: float = setting(1.0, "fraction of the walk until which it acts", low=0, high=1)
     compat: bool = setting(
-        False, "as published: both halves are moved, words are matched by place, no guard"
+        False, "as published: each half is asked elsewhere, words are matched by place, no guard"
     )
 
     def __post_init__(self) -> None:

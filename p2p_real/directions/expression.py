@@ -56,7 +56,7 @@ def _term(part: str, text: str) -> tuple[str, float]:
     if star and _number(number) is None and _number(name) is not None:
         name, number = number, name  # 0.5*cat2dog
     factor = _number(number)
-    if not name or factor is None:
+    if not name or factor is None or name[0] in "+-":
         raise DirectionError(
             f"--direction {text!r}: {part!r} is not NAME or NAME*NUMBER; join several with + or - "
             "between blanks: 'cat2dog*1.0 + day2night*0.5'"
