@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_edits_by_a_direction(made: Path, cwd: Path) -> None:
         "local blend",
     ]
     pictures = [pixels(Path(n) / "edited.png") for n in ("plain", "guided", "both")]
-    assert all((a != b).any() for a, b in zip(pictures, pictures[1:], strict=False))
+    assert all((a != b).any() for a, b in itertools.pairwise(pictures))
     again = call("edit", "--again", "guided/edited.png", "--out", "again", "--quiet")
     assert again.code == 0, again.err
     assert "+ the direction red -> blue" in again.out
