@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from ...metrics import perceptual
 from ...numbers import METHOD
 from ...prompts import Prompts
 from ...steering import EditControl
+from ...tabletop import CAPTIONER, READER
 from ...tabletop.reader import load_reader
 from . import sharing
 from .figures import Ruler, mask_iou, reconstruction
@@ -75,6 +77,8 @@ class Inversions:
             others = [t for t in self.todo if t.id not in self.made]
             try:
                 self._invert(others if truth in others else [truth])
+            except Cancelled:
+                raise
             except Exception:
                 if len(others) < 2:
                     raise
@@ -133,6 +137,7 @@ class Bench:
             "dtype": str(backbone.dtype),
             "device": backbone.device.type,
             "timesteps": list(backbone.schedule(self.steps).timesteps),
+            "readers": [_digest(path) for path in (READER, *CAPTIONER.glob("*.safetensors"))],
             "distance": self.ruler.perceptual.name,
             "versions": versions(),
         }
@@ -289,6 +294,10 @@ class Bench:
                 found = self.cells.put(made_of, title, {"failure": failure.reason}, {})
         reason = found.facts.get("failure")
         return found if reason is None else Failure(reason)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _title(truth: TruthEdit, way: Way) -> str:
