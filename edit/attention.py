@@ -208,13 +208,12 @@ class ControlStack(Intervention):
             for i, _ in mine:
                 self.watched[i].append(site)
             processors[name] = Controlled(site, [c for _, c in mine], before[name], self)
-        hooked: list[tuple[Any, Hooked]] = []
-        for block, convolution in blocks_of(unet).items():
-            mine = [(i, c) for i, c in enumerate(self.controls) if c.watches_block(block)]
-            for i, _ in mine:
-                self.watched[i].append(block)
-            if mine:
-                hooked.append((convolution, Hooked(block, [c for _, c in mine], self)))
+        hooked = self._hooks(unet)
+        for i, control in enumerate(self.controls):
+            if control.needs_layers and not self.watched[i]:
+                raise NothingActed(
+                    f"{control.label}: this network has none of the layers that were asked for"
+                )
         self.denoiser, self.alone = denoiser, None
         self.acted.clear()
         self.steps.clear()
@@ -230,6 +229,17 @@ class ControlStack(Intervention):
             for handle in handles:
                 handle.remove()
             unet.set_attn_processor(before)
+
+    def _hooks(self, unet: Any) -> list[tuple[Any, Hooked]]:
+        """What is hooked into the residual blocks, and where."""
+        hooked = []
+        for block, convolution in blocks_of(unet).items():
+            mine = [(i, c) for i, c in enumerate(self.controls) if c.watches_block(block)]
+            for i, _ in mine:
+                self.watched[i].append(block)
+            if mine:
+                hooked.append((convolution, Hooked(block, [c for _, c in mine], self)))
+        return hooked
 
     def now(
         self, controls: Sequence[Control]

@@ -122,10 +122,12 @@ class Control(Intervention):
 
     Attributes:
         label: its name in reports.
+        needs_layers: it can do nothing in a network of which it watches no layer.
         remedy: what to do where it never acted.
     """
 
     label = "control"
+    needs_layers = False
     remedy = "see --cross-replace, --self-replace"
 
     def begin(self, denoiser: Denoiser) -> None:

@@ -117,6 +117,8 @@ class FromSource(Control):
             its conditional half.
     """
 
+    needs_layers = True
+
     def __init__(self, window: tuple[int, int], half: str = "own") -> None:
         self.window, self.half = window, half
 
