@@ -67,6 +67,19 @@ class Attention:
     def report(self) -> dict[str, Any]:
         return self.result.report
 
+    def pictures(self) -> dict[str, Image.Image]:
+        """The pages for people: words, time, layers, self and, of an edit, alignment and
+        difference."""
+        from .pictures import all_pictures
+
+        return all_pictures(self)
+
+    def film(self) -> list[Image.Image]:
+        """The words' maps in motion, a picture for each of at most 25 moments of the walk."""
+        from .gif import film
+
+        return film(self)
+
     def components(self) -> tuple[Tensor, Tensor] | None:
         """Maps [B, N, h, w] and shares [B, N] of the self-attention; see :func:`components`."""
         maps, size = self.seen.self_map(), self.seen.self_size

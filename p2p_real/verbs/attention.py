@@ -141,13 +141,12 @@ def save(found: Attention, folder: Path, command: dict[str, Any]) -> dict[str, A
     """Write all pictures, the film, the numbers and the report, all or none; the report."""
     import numpy as np
 
-    from ..attention.gif import film, save_gif
-    from ..attention.pictures import all_pictures
+    from ..attention.gif import save_gif
     from ..files import atomic_file, plain, write_json
     from ..pictures import save_png
     from .output import together
 
-    made = all_pictures(found)
+    made = found.pictures()
     report = dict(plain(found.report))
     report["files"] = {name: str(folder / f"{name}.png") for name in made}
     report["files"] |= {"film": str(folder / "time.gif"), "maps": str(folder / "maps.npz")}
@@ -157,7 +156,7 @@ def save(found: Attention, folder: Path, command: dict[str, Any]) -> dict[str, A
         for name, picture in made.items():
             save_png(picture, place / f"{name}.png", settings)
         with atomic_file(place / "time.gif") as stream:
-            save_gif(film(found), stream)
+            save_gif(found.film(), stream)
         with atomic_file(place / "maps.npz") as stream:
             np.savez_compressed(stream, **found.numbers())  # type: ignore[arg-type]
         write_json(place / "report.json", report)
