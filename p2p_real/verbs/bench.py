@@ -6,6 +6,7 @@ Examples:
   p2p-real bench tabletop --kinds light,add --edits p2p,plain --guidance 2,3 --out runs/light
   p2p-real bench speed --out runs/speed
   p2p-real bench null-text --out runs/null-text
+  p2p-real bench guidance --out runs/guidance
 
 tabletop: the embedded world renders photos and the exact picture that each edit of them should
 give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
@@ -25,6 +26,7 @@ from . import options
 _OWN = {  # options of one benchmark alone
     "speed": ("quick",),
     "null-text": ("quick",),
+    "guidance": ("quick",),
     "tabletop": (
         *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance"),
         *("plain_guidance", "local", "steps"),
@@ -38,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         choices=tuple(_OWN),
         help="tabletop: edits against their truth; speed: ratios on this machine; null-text: that "
-        "inversion against the published loop",
+        "inversion against the published loop; guidance: pix2pix-zero's against its two passes",
     )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
-    speed = parser.add_argument_group("speed, null-text")
+    speed = parser.add_argument_group("speed, null-text, guidance")
     speed.add_argument("--quick", action="store_true", help="fewer repetitions")
     truths = parser.add_argument_group("tabletop: which edits")
     truths.add_argument(
@@ -120,11 +122,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.what == "tabletop":
         return _tabletop(args)
     folder = check_output_folder(args.out)
-    from ..bench import null_text, speed
+    from ..bench import guidance, null_text, speed
 
-    measure = null_text.run if args.what == "null-text" else speed.run
+    measures = {"null-text": null_text.run, "guidance": guidance.run, "speed": speed.run}
     with options.bars(args) as bars:
-        result = measure(folder, quick=args.quick, progress=bars)
+        result = measures[args.what](folder, quick=args.quick, progress=bars)
     if not args.json:
         print((folder / "table.md").read_text(encoding="utf-8"))
         print(f"{folder}/results.csv, table.md, manifest.json")
