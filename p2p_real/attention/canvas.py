@@ -62,9 +62,12 @@ class Canvas:
         whole[top:bottom, left:right] = np.asarray(smooth).clip(part.min(), part.max())
         return whole
 
-    def heat(self, part: np.ndarray, high: float, low: float = 0.0) -> Image.Image:
-        """The dimmed picture with a map [h, w] glowing on it; ``high`` is the brightest value."""
-        return glow(self.lay(part), self.dimmed, high, low)
+    def heat(self, part: np.ndarray, high: float) -> Image.Image:
+        """The dimmed picture with a map [h, w] glowing on it; ``high`` is the brightest value.
+
+        Of a map that a negative weight made negative, the size glows.
+        """
+        return glow(self.lay(np.abs(part)), self.dimmed, high)
 
 
 def glow(values: np.ndarray, over: Image.Image, high: float, low: float = 0.0) -> Image.Image:
@@ -115,7 +118,7 @@ def page(
 def percent(value: float) -> str:
     """A share for people: two digits that count."""
     number = 100 * value
-    return f"{number:.{0 if number >= 9.95 else 1 if number >= 0.995 else 2}f} %"
+    return f"{number:.{0 if abs(number) >= 9.95 else 1 if abs(number) >= 0.995 else 2}f} %"
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

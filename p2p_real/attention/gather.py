@@ -341,11 +341,11 @@ def _place(part: Tensor, found: Attention) -> dict[str, Any]:
     fit = found.fit
     used = fit.scaled[1] / fit.fitted[1] * h, fit.scaled[0] / fit.fitted[0] * w
     inside = part[: max(1, round(used[0])), : max(1, round(used[1]))]
-    top, left = divmod(int(inside.argmax()), inside.shape[1])
+    top, left = divmod(int(inside.abs().argmax()), inside.shape[1])
     x = fit.box[0] + min(1.0, (left + 0.5) / used[1]) * fit.part[0]
     y = fit.box[1] + min(1.0, (top + 0.5) / used[0]) * fit.part[1]
     return {
         "mean": float(part.mean()),
-        "most": float(part.max()),
+        "most": float(inside[top, left]),
         "most_at": [round(x / fit.original[0], 3), round(y / fit.original[1], 3)],
     }

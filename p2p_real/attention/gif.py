@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from ..labels import write
@@ -20,7 +21,7 @@ COLOURS = 96
 def film(found: Attention) -> list[Image.Image]:
     """A picture for each of at most 25 moments: all words side by side, and how far the walk is."""
     frames, by_time = found.seen.frames, found.seen.by_time().numpy()
-    most = by_time.max((0, 3, 4))
+    most = np.abs(by_time).max((0, 3, 4))
     shown = canvases(found, SMALL)
     total = frames[-1].first + frames[-1].count
     made = []

@@ -17,6 +17,7 @@ A_ROW = 6  # words beside each other
 MOMENTS = 6  # of the walk
 SMALL = 160  # height of a cell where there are many
 CROPPED = "The model saw only the middle of the photo, so there is no map beside it."
+NEGATIVE = "A number below 0 is that of a negative weight: the word's contrary is drawn there."
 DOWN, MIDDLE, UP = "shrinking", "smallest", "growing"
 PLACES = {"down": DOWN, "mid": MIDDLE, "up": UP}
 
@@ -92,9 +93,15 @@ def words_picture(found: Attention) -> Image.Image:
             "the most that any place gives; each map has its own scale, so compare words by the "
             "numbers.",
             *([] if shown[0].covered else [CROPPED]),
+            *([NEGATIVE] if (total < -1e-6).any() else []),
         ],
         bar(("none", "the most for this word")),
     )
+
+
+def extreme(part: np.ndarray) -> float:
+    """The value that is farthest from 0."""
+    return float(part.flat[np.abs(part).argmax()])
 
 
 def _word_cell(
@@ -103,8 +110,10 @@ def _word_cell(
     name = word.names[b]
     if name is None:
         return None, "(no such word in this prompt)"
-    most = float(part.max())
-    return canvas.heat(part, most), f"{name}\nmean {percent(part.mean())}, most {percent(most)}"
+    most = extreme(part)
+    return canvas.heat(
+        part, abs(most)
+    ), f"{name}\nmean {percent(part.mean())}, most {percent(most)}"
 
 
 def time_picture(found: Attention) -> Image.Image:
@@ -120,7 +129,7 @@ def time_picture(found: Attention) -> Image.Image:
         "Where the model looks for each word, step by step",
         [by_time[i] for i in picked],
         heads,
-        by_time.max((0, 3, 4)),
+        np.abs(by_time).max((0, 3, 4)),
         "The picture comes out of noise step by step, from left to right. First the model lays "
         "out where things are, later it works on their details. Each row has one scale for all of "
         "its steps; the number is the most that any place gives.",
@@ -140,7 +149,7 @@ def layers_picture(found: Attention) -> Image.Image:
         "Where the model looks for each word, layer by layer",
         list(by_layer),
         heads,
-        by_layer.max((0, 3, 4)),
+        np.abs(by_layer).max((0, 3, 4)),
         "The network first makes the picture smaller (down to the middle column), then larger "
         "again; 16 x 16 is the number of places that it tells apart there. Each row has one scale "
         "for all of its layers; the number is the most that any place gives.",
@@ -160,7 +169,7 @@ def _table(
     rows, labels, sides = [], [], []
     for n, b, name in rows_of(found):
         rows.append([shown[b].heat(maps[b, n], most[b, n]) for maps in columns])
-        labels.append([percent(maps[b, n].max()) for maps in columns])
+        labels.append([percent(extreme(maps[b, n])) for maps in columns])
         sides.append(name)
     body = grid(rows, sides, heads, labels, least=shown[0].size[1])
     return page(title, body, [note], bar(("none", "the most for this word")))

@@ -383,8 +383,8 @@ def test_the_border_of_a_mask() -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert [percent(v) for v in (0.5, 0.0996, 0.0214, 0.0087, 0.0)] == [
-        "50 %", "10 %", "2.1 %", "0.87 %", "0.00 %",
+    assert [percent(v) for v in (0.5, 0.0996, 0.0214, 0.0087, 0.0, -0.3)] == [
+        "50 %", "10 %", "2.1 %", "0.87 %", "0.00 %", "-30 %",
     ]  # fmt: skip
     assert moments(50, 6) == [0, 10, 20, 29, 39, 49]
     assert moments(3, 6) == [0, 1, 2]
@@ -417,6 +417,14 @@ def test_pictures_have_their_cells(walker: Walker, tmp_path: Any) -> None:
         moving.seek(3)
         first, last = np.asarray(moving.convert("RGB")).astype(int), np.asarray(frames[3])
         assert np.abs(first - last).mean() < 6
+    away = editor.attention(
+        picture, ["cat"], source=CAT, steps=2, method="ddim", weight={"cat": -2.0}
+    )
+    rows = {row["prompt"]: row for row in away.report["words"]}
+    assert rows["target"]["most"] < 0 < rows["source"]["most"]
+    plain, negative = (away.seen.words()[b, 0].numpy() for b in range(2))
+    canvas = Canvas(picture, away.fit)
+    assert np.asarray(canvas.heat(negative, 0.1)).mean() > np.asarray(canvas.heat(plain, 9)).mean()
     with pytest.raises(OptionError, match="none is asked for"):
         editor.attention(picture, source=CAT, steps=2, local="cat")
     with pytest.raises(OptionError, match="max-pixels 3"):
