@@ -64,7 +64,7 @@ class QueryKeyInject(FromSource):
             transformer on, and all that follow.
     """
 
-    label = "self-attention"
+    label = "pnp self-attention"
     remedy = "raise attention_stop"
 
     def __init__(self, window: tuple[int, int], half: str, places: Places | None = None) -> None:

@@ -313,7 +313,7 @@ def test_the_report_says_what_acted(editor: Editor, inversion: Any) -> None:
     report = editor.edit(inversion, SMALL[1], edit=("p2p", "pnp"), excite="dog").report
     labels = [row["control"] for row in report["controls"]]
     assert labels == [
-        "cross-attention", "self-attention", "features", "self-attention", "attend-and-excite"
+        "cross-attention", "self-attention", "features", "pnp self-attention", "attend-and-excite"
     ]  # fmt: skip
     assert report["controls"][2]["layers_hooked"] == {"features up 1/2": 1}
     assert report["edit_settings"]["attend-excite"]["words"] == ("dog",)

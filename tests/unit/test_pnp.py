@@ -132,12 +132,12 @@ def test_windows(walker: Walker) -> None:
         made = edits.create("pnp", **settings).controls(walker.context(PROMPTS, steps))
         return [(c.label, c.window) for c in made]  # type: ignore[attr-defined]
 
-    assert windows(50) == [("features", (0, 40)), ("self-attention", (0, 25))]
-    assert windows(10, feature_stop=0.0) == [("self-attention", (0, 5))]
-    assert windows(10, feature_share=0.0) == [("self-attention", (0, 5))]
+    assert windows(50) == [("features", (0, 40)), ("pnp self-attention", (0, 25))]
+    assert windows(10, feature_stop=0.0) == [("pnp self-attention", (0, 5))]
+    assert windows(10, feature_share=0.0) == [("pnp self-attention", (0, 5))]
     assert windows(10, attention_start=0.2, attention_stop=0.2) == [("features", (0, 8))]
-    assert windows(4, feature_stop=0.1) == [("features", (0, 1)), ("self-attention", (0, 2))]
-    assert windows(4, feature_stop=0.1, compat=True) == [("self-attention", (0, 2))]
+    assert windows(4, feature_stop=0.1) == [("features", (0, 1)), ("pnp self-attention", (0, 2))]
+    assert windows(4, feature_stop=0.1, compat=True) == [("pnp self-attention", (0, 2))]
     with pytest.raises(NothingActed, match="both windows are empty"):
         windows(10, feature_stop=0.0, attention_stop=0.0)
 
