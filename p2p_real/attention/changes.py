@@ -43,8 +43,8 @@ def difference_picture(found: Attention) -> Image.Image | None:
         rest = percent(float(outside.mean())) if outside.size else "nothing"
         notes.append(
             "The white line is the border of the mask: outside it the edit keeps the photo's "
-            f"latents, and what changes there ({rest} on average) comes of turning them into "
-            "pixels."
+            f"latents; what still changes there ({rest} on average) comes of the mask's coarse or "
+            "soft edge and of turning latents into pixels."
         )
     texts = ["the photo" if pasted else "the photo, as the model redraws it", "the edit", "change"]
     cells = [*(canvas.picture for canvas in shown), heat]
