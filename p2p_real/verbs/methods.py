@@ -1,4 +1,4 @@
-"""List the inversion and edit methods: settings, cost, exactness, paper.
+"""List the inversion and edit methods and the sources of masks: settings, cost, exactness, paper.
 
 Examples:
   p2p-real methods
@@ -27,16 +27,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from inversion.registry import UnknownMethod
 
     from ..choosing import inversions
+    from ..masks import mask_sources
     from ..numbers import METHOD, check_numbers
 
     check_numbers(steps=args.steps)
-    found: dict[str, list[dict[str, Any]]] = {"inversions": [], "edits": []}
-    for kind, registry in (("inversions", inversions), ("edits", edits)):
+    found: dict[str, list[dict[str, Any]]] = {"inversions": [], "edits": [], "masks": []}
+    registries = {"inversions": inversions, "edits": edits, "masks": mask_sources}
+    for kind, registry in registries.items():
         for name in registry:  # type: ignore[attr-defined]
             if args.name in (None, name):
                 found[kind].append(_row(registry, name, args.steps))
     if args.name and not any(found.values()):
-        known = ", ".join([*inversions, *edits])
+        known = ", ".join([*inversions, *edits, *mask_sources])
         raise UnknownMethod(f"no method {args.name!r}; there are: {known}")
     if not args.json:
         for kind, rows in found.items():
