@@ -105,8 +105,13 @@ class LocalBlend(Control):
         """Share of the picture each target's mask covers.
 
         Raises:
-            NothingActed: an empty mask, which would give the source back.
+            NothingActed: an empty mask, which would give the source back, or none at all.
         """
+        if not self._sums:
+            raise NothingActed(
+                f"local blend: this network has no attention layer of scale {self.scales} at this "
+                "size, so no mask can be read: give a larger picture, or --mask-from words:WORD"
+            )
         if self.mask is None:
             return {"mask_coverage": []}
         coverage = [round(float(m.mean()), 4) for m in self.mask[1:]]

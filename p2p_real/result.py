@@ -143,6 +143,8 @@ class Outcome:
 def _laid(edited: Image.Image, photo: Image.Image, share: np.ndarray) -> Image.Image:
     """An edit laid into a photo: where ``share`` is 0 the photo's own pixels, bit for bit."""
     new, old = np.array(edited), np.array(photo)
-    weight = share[..., None]
-    mixed = np.rint(old + weight * (new.astype(np.float32) - old)).astype(np.uint8)
-    return Image.fromarray(np.where(weight <= 0, old, np.where(weight >= 1, new, mixed)))
+    laid = np.where(share[..., None] >= 1, new, old)
+    soft = (share > 0) & (share < 1)
+    weight, before = share[soft][:, None], old[soft]
+    laid[soft] = np.rint(before + weight * (new[soft].astype(np.float32) - before)).astype(np.uint8)
+    return Image.fromarray(laid)

@@ -141,6 +141,18 @@ def check_shared(asked: Sequence[EditAsked], options: Mapping[str, Any]) -> None
         edit.control(options)
 
 
+_ACTING = (
+    "local",
+    "subtract",
+    "mask",
+    "mask_from",
+    "mask_box",
+    "paste_back",
+    "cross_replace",
+    "edit_options",
+)
+
+
 def check_words(words: EditWords, options: Mapping[str, Any]) -> None:
     """Refuse edit options without any edit words: only inversions would be compared.
 
@@ -149,7 +161,7 @@ def check_words(words: EditWords, options: Mapping[str, Any]) -> None:
     """
     if words.any():
         return
-    for name in ("local", "subtract", "mask", "paste_back", "cross_replace", "edit_options"):
+    for name in _ACTING:
         if options.get(name):
             raise CompareError(
                 f"--{name.replace('_', '-').replace('options', 'option')} has nothing to act on: "

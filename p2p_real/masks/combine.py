@@ -39,11 +39,14 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     """
     values = torch.from_numpy(mask)[None, None]
     for n in range(pixels):
+        before = values
         if n % 2:
             values = max_pool2d(values, 3, 1, 1)
         else:
             rows = max_pool2d(values, (3, 1), 1, (1, 0))
             values = torch.maximum(rows, max_pool2d(values, (1, 3), 1, (0, 1)))
+        if torch.equal(values, before):
+            break
     return np.array(values[0, 0])
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from captioning.matching import WordNotInPrompt
-from edit import BlendWords, Control, FixedMask, LocalBlend, SelfStore
+from edit import BlendWords, Control, ControlStack, FixedMask, LocalBlend, NothingActed, SelfStore
 from edit.control import Call
+from inversion import ClassifierFree, sample
 from inversion.denoiser import COND
 from inversion.registry import SettingError, UnknownMethod
 from p2p_real import Editor
@@ -41,7 +42,7 @@ from p2p_real.numbers import OptionError
 from p2p_real.steering import EditControl
 from p2p_real.tabletop.scene import held_out_rng, sample_edit, sample_scene
 from p2p_real.tabletop.truth import truth_pair
-from tests.small import small_sd
+from tests.small import small_sd, small_sdxl
 from tests.walks import Walker, off
 
 RED_BALL = "a red ball on a wooden table at noon"
@@ -378,10 +379,19 @@ def test_a_local_blend_makes_no_map(walker: Walker, scales: tuple[int, ...]) -> 
     assert not fast[-1].wants_maps(None)  # type: ignore[arg-type]
 
 
+def test_a_blend_that_reads_no_layer_is_an_error(walker: Walker) -> None:
+    blend = LocalBlend(torch.ones(2, 77), scales=(64,))
+    stack = ControlStack([blend])
+    record = walker.invert("ddim", steps=1)
+    denoiser = walker.denoiser(PROMPTS, ClassifierFree(3.0))
+    sample(denoiser, record.replay(), record.schedule, [stack])
+    with pytest.raises(NothingActed, match="no attention layer of scale"):
+        stack.report()
+
+
 def test_a_soft_value_lets_go_late(walker: Walker) -> None:
     """A place of value m is the source's until the last share m of the walk."""
     record = walker.invert("direct")
-    values = torch.tensor([0.0, 0.5, 1.0]).repeat_interleave(16)[:16].expand(16, 16)
     values = torch.cat([torch.zeros(16, 5), torch.full((16, 5), 0.5), torch.ones(16, 6)], 1)
     seen: list[Tensor] = []
 
@@ -625,6 +635,15 @@ def test_a_drawn_picture_has_masks_too(editor: Editor) -> None:
         assert same[shown == 0].all()
         assert not same[shown > 0].all()
         assert 0 < result.report["mask_coverage"] < 1
+
+
+def test_words_are_found_where_the_finest_maps_are_coarse(tmp_path: Path) -> None:
+    """SDXL has no attention at the latents' own scale, where small pictures would be read."""
+    xl = Editor(load_backbone(str(small_sdxl(tmp_path / "xl")), device="cpu", dtype="float32"))
+    inversion = xl.invert(photo_of(61, 83), PROMPTS[0], method="ddim", steps=2, verify=False)
+    found = xl.mask(inversion, "words:fluffy cat | diffedit", "a dog on a mat", ratio=1.0)
+    assert found.size == (83, 61)
+    assert 0 < found.coverage < 1
 
 
 def test_looking_leaves_no_trace(editor: Editor) -> None:

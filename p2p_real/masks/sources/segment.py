@@ -17,6 +17,7 @@ from PIL import Image
 
 from inversion.registry import setting
 
+from ...backbones.folder import quiet_bars
 from ..grammar import MaskError
 from ..source import MaskSource, Subject, mask_sources
 
@@ -104,8 +105,10 @@ def _load(cls: Any, name: str, **more: Any) -> Any:
     """
     folder = Path(name).expanduser()
     local = folder.exists()
+    where = str(folder) if local else name
     try:
-        return cls.from_pretrained(str(folder) if local else name, local_files_only=local, **more)
+        with quiet_bars():
+            return cls.from_pretrained(where, local_files_only=local, **more)
     except Exception as error:  # transformers raises anything from OSError to SafetensorError
         reason = " ".join(str(error).split())[:200]
         remedy = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from captioning.matching import find_word
-from edit import AttentionStore, ControlStack, EditContext, SelfStore
+from edit import AttentionStore, ControlStack, EditContext, SelfStore, sites_of
 from inversion import ClassifierFree, Denoiser
 from inversion.denoiser import COND, Layout
 from inversion.registry import setting
@@ -77,7 +77,9 @@ class Words(MaskSource):
         tokens = subject.backbone.tokens(subject.inversion.prompt)
         places = tokens.find(text)
         size = tuple(subject.inversion.trajectory.shape[-2:])
-        scale = EditContext(tokens, (), 1, size).scale_near(16)
+        there = {site.scale for site in sites_of(subject.backbone.unet).values()}
+        near = EditContext(tokens, (), 1, size).scale_near(16)
+        scale = min((s for s in there if s >= near), default=max(there))
         words, links = AttentionStore((scale, 2 * scale), max_pixels=2**30), SelfStore(scale)
         self.look(subject, [words, links] if self.refine else [words])
         seen = words.word_map(0, places)  # [h, w]
