@@ -88,11 +88,13 @@ def _panel(
             draw.line((start, y(limit), min(start + 6, right), y(limit)), fill=_GREY, width=2)
         write(draw, [bound_name], right - text_width(bound_name) - 4, round(y(limit)) + 2, 0)
     font = ImageFont.load_default(size=14)
+    places = {way: x(f["unet_rows"][0]) for way, f in figures.items()}
     for way, f in figures.items():
-        n = ways.index(way)
-        mean, low, high = f[key]
-        at, height = x(f["unet_rows"][0]), y(mean)
-        draw.line((at, y(low), at, y(high)), fill=_colour(n), width=2)
+        _, low, high = f[key]
+        at, colour = places[way], _colour(ways.index(way))
+        draw.line((at, y(low), at, y(high)), fill=colour, width=2)
+    for way, f in figures.items():
+        n, at, height = ways.index(way), places[way], y(f[key][0])
         draw.ellipse(
             (at - _DOT, height - _DOT, at + _DOT, height + _DOT), fill=_colour(n), outline="white"
         )
