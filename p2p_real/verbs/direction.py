@@ -3,8 +3,7 @@
 Examples:
   p2p-real direction cat dog --model sd1.5
   p2p-real edit cat.jpg --model sd1.5 --edit pix2pix-zero --direction cat2dog
-  p2p-real direction day night --out night.safetensors --model sd1.5 \\
-      --sentences-src day.txt --sentences-dst night.txt
+  p2p-real direction day night --sentences-src day.txt --sentences-dst night.txt --model sd1.5
   p2p-real direction cat dog --sentences-model ./my-language-model --model sd1.5
 
 The direction is the difference of the mean text embeddings of many sentences: of 255 forms of

@@ -8,11 +8,18 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..editor import Editor
+    from ..images import Photo
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_output_folder(out.parent)
     with options.bars(args) as bars:
         editor = options.load_editor(args, bars)
+        planned = foreseen(editor, args, settings, photo)
         inversion = editor.invert(
             photo,
             args.prompt,
@@ -85,6 +93,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"cost            {figures['seconds']:.1f} s, {figures['unet_forwards']} UNet rows "
             f"forward, {figures['unet_backwards']} backward"
         )
+        if planned and not figures.get("from_cache"):
+            from ..costs import told
+
+            print(f"                {told(planned, figures)}")
         where = shlex.quote(str(out))
         print(f"next            p2p-real edit {where} --model {args.model} --swap OLD=NEW")
     return {
@@ -108,8 +120,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         },
         "from_cache": bool(figures.get("from_cache")),
         "auto": figures.get("auto"),
+        "planned": planned,
         "versions": figures["versions"],
     }
+
+
+def foreseen(
+    editor: Editor, args: argparse.Namespace, settings: dict[str, Any], photo: Photo
+) -> dict[str, Any] | None:
+    """What the inversion will take here, said beforehand, where it takes long enough to ask."""
+    from ..choosing import inversions
+    from ..costs import plan
+    from ..fitting import fit_photo
+    from ..numbers import METHOD
+
+    inverter = inversions.create(args.method or METHOD, **settings)
+    if not inverter.needs_grad:
+        return None
+    grid, native = editor.backbone.multiple, editor.backbone.native_size
+    _, fit = fit_photo(photo.image, multiple=grid, native=native, mode=args.fit)
+    planned = plan(editor.backbone, inverter, args.steps, fit.fitted[::-1])
+    logger.info(
+        "%s takes about %.0f s here, at most %.0f s, and %.0f MiB",
+        inverter.name,
+        planned["seconds_likely"],
+        planned["seconds_at_most"],
+        planned["peak_memory_bytes"] / 2**20,
+    )
+    return planned
 
 
 def tries(auto: dict[str, Any] | None) -> list[str]:
