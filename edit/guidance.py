@@ -27,7 +27,7 @@ from .control import Call, Control, Site
 
 #: How far to move by what the network predicts; the published figures for noise and velocity.
 AMOUNTS = {"epsilon": 0.1, "v_prediction": 0.01, "sample": 0.01}
-CHECKED = 5  # a move of every so many steps is looked at before it is made
+CHECKED = 5  # one move of so many is looked at before it is made
 HALVINGS = 4  # of a move that makes the loss rise; then it is not made
 HALF_SCALE = 1024.0  # float16 has no gradients as small as those of maps
 
@@ -48,6 +48,7 @@ class MapGuidance(Control):
     Args:
         amount: length of the move as a factor of the gradient; None: by the prediction's type.
         window: first and last-plus-one step.
+        every: of these steps only each so-many-th, from the first on.
         matrix: [G, T, T] which source word's map each target word is held to, or None for the word
             at the same place.
         taken: [G, T] in {0, 1} whether it is held to any; None with ``matrix``.
@@ -64,12 +65,13 @@ class MapGuidance(Control):
         amount: float | None,
         window: tuple[int, int],
         *,
+        every: int = 1,
         matrix: Tensor | None = None,
         taken: Tensor | None = None,
         compat: bool = False,
         watch: Watch = unwatched,
     ) -> None:
-        self.amount_asked, self.window = amount, window
+        self.amount_asked, self.window, self.every = amount, window, every
         self.matrix, self.taken, self.compat, self.watch = matrix, taken, compat, watch
         self.losses: list[float] = []
 
@@ -116,7 +118,8 @@ class MapGuidance(Control):
 
     def before(self, x: Tensor, step: Step, denoiser: Denoiser) -> Tensor:
         denoiser.offsets.clear()
-        if not self.window[0] <= step.index < self.window[1]:
+        first, last = self.window
+        if not first <= step.index < last or (step.index - first) % self.every:
             return x
         both = self.compat and denoiser.guide.needs_uncond()
         halves = (UNCOND, COND) if both else (COND,)
@@ -187,7 +190,7 @@ class MapGuidance(Control):
         it is made, and halved, for all later steps too, while the distance would rise."""
         length = min(self.amount, distance / slope)
         self.shortened += length < self.amount_first
-        if (step.index - self.window[0]) % CHECKED:
+        if len(self.losses) % CHECKED:
             return -length * gradient
         for _ in range(HALVINGS):
             shifts = -length * gradient

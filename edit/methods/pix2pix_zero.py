@@ -36,6 +36,7 @@ class Pix2PixZeroEdit(EditMethod):
     )
     start: float = setting(0.0, "fraction of the walk from which on it acts", low=0, high=1)
     stop: float = setting(1.0, "fraction of the walk until which it acts", low=0, high=1)
+    every: int = setting(1, "it acts at every so-many-th step of these", low=1, high=1000)
     compat: bool = setting(
         False, "as published: each half is asked elsewhere, words are matched by place, no guard"
     )
@@ -54,10 +55,10 @@ class Pix2PixZeroEdit(EditMethod):
         amount = None if self.guidance_amount < 0 else self.guidance_amount
         window = steps_of((self.start, self.stop), context.steps)
         if self.compat:
-            return [MapGuidance(amount, window, compat=True)]
+            return [MapGuidance(amount, window, every=self.every, compat=True)]
         found = [align(context.source, target) for target in context.targets]
         matrix = torch.stack([a.matrix * a.taken for a in found])
         taken = torch.stack([a.taken for a in found])
         if bool((taken == 1).all()) and bool((matrix == torch.eye(matrix.shape[-1])).all()):
-            return [MapGuidance(amount, window)]
-        return [MapGuidance(amount, window, matrix=matrix, taken=taken)]
+            return [MapGuidance(amount, window, every=self.every)]
+        return [MapGuidance(amount, window, every=self.every, matrix=matrix, taken=taken)]

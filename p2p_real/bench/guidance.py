@@ -32,6 +32,7 @@ from .timing import Timing, hold, in_turns, off
 AMOUNT = 0.1
 AGREE = 1e-4  # of the largest value: latents after the whole walk
 PLAIN, OURS, PUBLISHED = "plain sampling", "guidance", "published guidance"
+HALF = "guidance, first half of the steps"
 TODAY = "published guidance, fused self-attention"
 RATIOS = ("at least 2.00 times as fast as published", "at most 1.60 of plain sampling's memory")
 
@@ -57,6 +58,7 @@ class GuidanceWays:
         return {
             PLAIN: lambda: self._ours([]),
             OURS: lambda: self._ours([MapGuidance(AMOUNT, (0, self.steps))]),
+            HALF: lambda: self._ours([MapGuidance(AMOUNT, (0, (self.steps + 1) // 2))]),
             TODAY: lambda: self.published(explicit=False),
             PUBLISHED: lambda: self.published(explicit=True),
         }
@@ -149,7 +151,7 @@ def run(
     folder = check_output_folder(out)
     makers: list[Callable[[], Subject]] = [lambda: tabletop(device)]
     makers.append(lambda: quarter(device, 8 if quick else 32))
-    rounds, lengths = (1, (2, 1)) if quick else (3, (10, 3))
+    rounds, lengths = (1, (2, 1)) if quick else (2, (6, 2))
     rows: list[dict[str, Any]] = []
     agreement: dict[str, float] = {}
     subjects: dict[str, dict[str, Any]] = {}

@@ -16,7 +16,8 @@ from inversion import ClassifierFree, Denoiser, Replay, TextCond, sample
 from inversion.registry import SettingError
 from inversion.schedule import both_ends, mix
 from p2p_real.backbones import load_backbone
-from p2p_real.bench import plainly
+from p2p_real.bench import plainly, subjects
+from p2p_real.bench.guidance import OURS, PLAIN, GuidanceWays
 from tests.small import small_sd, small_sdxl
 from tests.walks import Record, Walker, off
 
@@ -176,6 +177,8 @@ def test_a_window_is_walked_through_and_left(walker: Walker, record: Record) -> 
     assert len(control.losses) == 1
     assert control.report()["guidance_amount"] == AMOUNT
     assert off(late, walker.walk(record, (CAT, DOG))) > 0
+    _, control = guided(walker, record, every=2)
+    assert len(control.losses) == 2
     with pytest.raises(SettingError, match="start is not before stop"):
         edits.create("pix2pix-zero", start=0.5, stop=0.5)
     with pytest.raises(SettingError, match=r"guidance_amount=-0\.5"):
@@ -303,6 +306,15 @@ def test_both_halves_move_as_published(walker: Walker, record: Record) -> None:
     assert [len(g) for g in seen] == [2] * STEPS
     # at first the unconditional half is the source's own, so nothing leads it back
     assert float(seen[0][0].abs().max()) < 1e-6 * float(seen[0][1].abs().max())
+
+
+def test_the_bench_times_ways_that_agree() -> None:
+    ways = GuidanceWays(subjects.tabletop("cpu"), 2)
+    published = ways.published(explicit=True)
+    assert off(ways.compat(), published) < 1e-5
+    assert off(ways.published(explicit=False), published) < 1e-5
+    plain, led = (ways.ways()[name]() for name in (PLAIN, OURS))
+    assert 1e-4 < off(led, plain) < 0.5
 
 
 def test_offsets_are_added_where_the_network_is_asked(walker: Walker) -> None:
