@@ -36,7 +36,9 @@ class Pix2PixZeroEdit(EditMethod):
     )
     start: float = setting(0.0, "fraction of the walk from which on it acts", low=0, high=1)
     stop: float = setting(1.0, "fraction of the walk until which it acts", low=0, high=1)
-    every: int = setting(1, "it acts at every so-many-th step of these", low=1, high=1000)
+    every: int = setting(
+        1, "it acts at every so-many-th step of these: 2 costs half as much more", low=1, high=1000
+    )
     compat: bool = setting(
         False, "as published: each half is asked elsewhere, words are matched by place, no guard"
     )
