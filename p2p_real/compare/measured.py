@@ -47,7 +47,7 @@ def measure_edit(
             "edit_ssim": ssim(shown, photo.image),
             f"edit_{perceptual.name}": perceptual.measure(shown, photo.image),
         }
-    outside = np.asarray(mask.convert("L")) <= 127
+    outside = np.asarray(mask.convert("L")) == 0  # grey changes a little
     kept = Image.fromarray(np.where(outside[..., None], np.array(shown), np.array(photo.image)))
     found: dict[str, Any] = {"region": "outside the mask", "outside": float(outside.mean())}
     if outside.any():

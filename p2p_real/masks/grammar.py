@@ -1,9 +1,9 @@
 """The text of a mask: sources, joined by ``|``, ``&`` and ``-``, turned round by ``~``.
 
-    mask   = part { ("|" | "-") part }          union and difference, from left to right
-    part   = factor { "&" factor }              intersection binds tighter
-    factor = "~" factor | "(" mask ")" | source inversion binds tightest
-    source = KIND [ ":" TEXT ]                  words:red ball, box:0.1,0.2,0.5,0.6, diffedit
+    mask   = part { ("|" | "-") part }            union and difference, from left to right
+    part   = factor { "&" factor }                intersection binds tighter
+    factor = "~" factor | "(" mask ")" | source   turning round binds tightest
+    source = KIND [ ":" TEXT ]                    words:red ball, box:0.1,0.2,0.5,0.6, diffedit
 
 A minus counts only with a blank before and after it, so words and file names may hold one. A text
 with one of ``| & ~ ( )`` in it stands in double quotes: ``file:"a (1).png"``.
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from ..numbers import OptionError
 
-OPERATORS = "|&-"
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<sign>[|&~()]|-(?=\s|$))
@@ -55,7 +54,7 @@ class Not:
 
 @dataclass(frozen=True)
 class Join:
-    """Two masks joined by one of ``OPERATORS``."""
+    """Two masks joined by ``|``, ``&`` or ``-``."""
 
     sign: str
     left: Node
@@ -140,7 +139,7 @@ class _Reader:
 
     def mask(self) -> Node:
         node = self.part()
-        while self.sign() in ("|", "-") and self.sign():
+        while self.sign() in ("|", "-"):
             sign = self.take()["sign"]
             node = Join(sign, node, self.part())
         return node

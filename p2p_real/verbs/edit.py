@@ -3,6 +3,7 @@
 Examples:
   p2p-real edit cat.jpg --swap cat=dog --model sd1.5 --out dog
   p2p-real edit cat.jpg --source "a cat on a mat" --swap cat=dog --local cat --model sd1.5
+  p2p-real edit cat.jpg --swap cat=dog --mask-from "words:cat" --grow 8 --feather 4 --paste-back
   p2p-real edit cat.jpg --weight fluffy=2 --style "a watercolor painting" --model sd1.5
   p2p-real edit cat.inv.safetensors --add "wearing a hat" --model sd1.5
   p2p-real edit --again dog/edited.png --strength 0.7 --out softer
