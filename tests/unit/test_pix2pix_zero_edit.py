@@ -219,6 +219,17 @@ def test_beside_every_kind_of_inversion(walker: Walker, name: str) -> None:
     assert off(x[1], plain[1]) > 0
 
 
+@pytest.mark.parametrize("name", ["pnp", "masactrl"])
+def test_beside_features_of_the_source(walker: Walker, record: Record, name: str) -> None:
+    context = walker.context((CAT, DOG), STEPS)
+    held = list(edits.create(name).controls(context))
+    lead = edits.create("pix2pix-zero", guidance_amount=AMOUNT).controls(context)
+    alone = walker.walk(record, (CAT, DOG), held)
+    led = walker.walk(record, (CAT, DOG), [*held, *lead])
+    assert torch.equal(led[0], alone[0])
+    assert off(led[1], alone[1]) > 0
+
+
 def test_beside_p2p_a_mask_and_several_targets(walker: Walker, record: Record) -> None:
     prompts = (CAT, DOG, "a big fluffy cat sitting on a red mat")
     context = walker.context(prompts, STEPS)
