@@ -19,6 +19,7 @@ from .fitting import Fit
 from .images import Photo
 from .inverting import pixel_size, replay_of
 from .masks.making import subject_of
+from .moving import located
 from .numbers import check_edit_guidance
 from .prompts import Prompts
 from .result import EditResult
@@ -103,12 +104,13 @@ def edit_inversion(
         )
     fit = Fit.from_json(inversion.photo["fit"])
     h, w = inversion.trajectory.shape[-2:]
-    how = how.settled(
-        subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
-    )
+    subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
+    how, prompts = how.settled(subject), located(prompts, subject)
+    # what a moved object takes of the source's correction would be that of its new place
+    share = 1.0 if prompts.moves and how.strength > 0 else how.strength
     plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch)
     walk = Walk(
-        replay=lambda: replay_of(backbone, inversion, strength=how.strength),
+        replay=lambda: replay_of(backbone, inversion, strength=share),
         schedule=inversion.schedule,
         size=pixel_size(backbone, inversion),
         guide=inversion.inverter.guide(ClassifierFree(guidance)),
@@ -124,6 +126,7 @@ def edit_inversion(
         "method_settings": inversion.settings,
         "guidance_scale": guidance,
         "fit": fit.mode,
+        "moves": [str(one) for one in prompts.moves],
         "edit_settings": settings_of(backbone, prompts, how, inversion.steps, (h, w)),
         "seed": extra.get("seed", 0),
         "ceiling_psnr": extra.get("ceiling_psnr"),

@@ -36,6 +36,7 @@ from .inverting import Job, decode, walk_back
 from .making import Request
 from .masks import Mask
 from .masks.making import drawn_subject, mask_of
+from .moving import check_inversion, located
 from .numbers import OptionError, check_edit_guidance, check_negative
 from .prompts import EditWords, PromptError, Prompts
 from .result import EditResult
@@ -240,6 +241,8 @@ class Editor:
         style: str | None = None,
         direction: str | Direction | None = None,
         also: str | Sequence[str] = (),
+        move: Mapping[str, Any] | None = None,
+        resize: Mapping[str, Any] | None = None,
         source: str | None = None,
         method: str | None = None,
         steps: int = defaults.STEPS,
@@ -264,6 +267,9 @@ class Editor:
                 added to the new prompt's embeddings (the source's, where no words change).
             also: more whole prompts, edited in the same walk beside the first: the photo's row
                 serves all of them; their results are ``others`` of the result.
+            move: words or a mask ("box:0.1,0.2,0.5,0.6") -> (right, down): how far that object
+                goes, in fractions of the photo; it stands alone or beside
+            resize: the same -> factor of its size.
             source: what the photo shows (default: its caption).
             method, steps, method_options, negative_prompt, seed, fit: of the inversion, if one is
                 made here.
@@ -287,9 +293,12 @@ class Editor:
             style,
             direction,
             _list(also),
+            move or {},
+            resize or {},
         )
         words = settled(words, self.backbone)
-        how = EditControl(**control)
+        how = EditControl(**{**words.control(), **control})
+        check_inversion(words, inversion.method if isinstance(inversion, Inversion) else method)
         opened = None if photo is None else self.open(photo)
         if not isinstance(inversion, Inversion):
             opened = self.open(inversion)
@@ -431,6 +440,8 @@ class Editor:
         style: str | None = None,
         direction: str | Direction | None = None,
         also: str | Sequence[str] = (),
+        move: Mapping[str, Any] | None = None,
+        resize: Mapping[str, Any] | None = None,
         steps: int = defaults.STEPS,
         guidance_scale: float | None = None,
         negative_prompt: str = "",
@@ -461,9 +472,11 @@ class Editor:
             style,
             direction,
             _list(also),
+            move or {},
+            resize or {},
         )
         words = settled(words, backbone)
-        how = EditControl(**control)
+        how = EditControl(**{**words.control(), **control})
         guidance = defaults.guidance(backbone, guidance_scale)
         defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
         if not prompt.strip():
@@ -491,7 +504,8 @@ class Editor:
         whole = Fit(
             "resize", (width, height), (0, 0, width, height), (width, height), (width, height)
         )
-        how = how.settled(drawn_subject(self, walk, prompt, whole, prompts.target, progress))
+        subject = drawn_subject(self, walk, prompt, whole, prompts.target, progress)
+        how, prompts = how.settled(subject), located(prompts, subject)
         plan = plan_of(backbone, prompts, how, steps, latent_size, whole)
         report["edit_settings"] = settings_of(backbone, prompts, how, steps, latent_size)
         outcomes = run_edit(backbone, walk, prompts, plan, how, progress)

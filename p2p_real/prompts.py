@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from captioning import rewrite
+
+from .moving import MOVE, Moved, read_moves
 
 if TYPE_CHECKING:
     from .directions import Direction
@@ -30,6 +32,8 @@ class EditWords:
         direction: an edit direction that is added to the new prompt's embeddings, as
             :func:`p2p_real.directions.expression.resolve` reads it, or the direction itself.
         also: more whole prompts, edited in the same run.
+        move: words or a mask -> (right, down), how far that object goes, in fractions of the photo.
+        resize: words or a mask -> factor of that object's size.
     """
 
     target: str | None = None
@@ -40,11 +44,22 @@ class EditWords:
     style: str | None = None
     direction: str | Direction | None = None
     also: Sequence[str] = ()
+    move: Mapping[str, Any] = field(default_factory=dict)
+    resize: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def moves(self) -> bool:
+        """Whether objects are moved or resized."""
+        return bool(self.move or self.resize)
+
+    def control(self) -> dict[str, Any]:
+        """The options of an edit that these words imply."""
+        return {"edit": (MOVE,)} if self.moves else {}
 
     def any(self) -> bool:
         """Whether anything is asked for."""
         rewrites = self.swap or self.add or self.remove or self.weight or self.style
-        return bool(self.target is not None or rewrites or self.direction is not None)
+        return bool(self.target is not None or rewrites or self.direction is not None or self.moves)
 
     def check(self) -> None:
         """Refuse a request that makes no sense whatever the photo shows.
@@ -57,9 +72,11 @@ class EditWords:
             if self.also:
                 raise PromptError("--also stands beside an edit: give --target or --swap too")
             raise PromptError(
-                "no edit asked for: give --target, --swap, --add, --remove, --weight, --style "
-                "or --direction"
+                "no edit asked for: give --target, --swap, --add, --remove, --weight, --style, "
+                "--direction, --move or --resize"
             )
+        if self.moves:
+            self._check_moves()
         if not all(text.strip() for text in self.also):
             raise PromptError("--also is empty: say what that picture should show")
         if isinstance(self.direction, str):
@@ -76,6 +93,16 @@ class EditWords:
                 "--remove or --style"
             )
 
+    def _check_moves(self) -> None:
+        read_moves(self.move, self.resize)
+        words = {f.name: getattr(self, f.name) for f in fields(self)}
+        others = [name for name, value in words.items() if value and name not in ("move", "resize")]
+        if others:
+            raise PromptError(
+                f"--move and --resize change no words, so --{others[0]} does not go with them: "
+                "leave it out, and edit the moved picture afterwards"
+            )
+
     def apply(self, source: str) -> Prompts:
         """The prompts of this edit.
 
@@ -87,6 +114,8 @@ class EditWords:
         if not source.strip():
             raise PromptError("the source prompt is empty: describe the photo with --source")
         self.check()
+        if self.moves:
+            return Prompts(source, source, moves=read_moves(self.move, self.resize))
         text = (self.target or "").strip()
         changed: tuple[tuple[str, str], ...] = ()
         if self.target is None:
@@ -121,7 +150,8 @@ def _alike(a: str, b: str) -> bool:
 @dataclass(frozen=True)
 class Prompts:
     """Source and target prompt, the (old, new) words changed, the weights of words, and what is
-    added to the targets' embeddings. ``also`` are more targets, beside the first."""
+    added to the targets' embeddings. ``also`` are more targets, beside the first; ``moves`` the
+    objects that go elsewhere under an unchanged prompt."""
 
     source: str
     target: str
@@ -129,6 +159,7 @@ class Prompts:
     weight: Mapping[str, float] = field(default_factory=dict)
     direction: str | Direction | None = None
     also: tuple[str, ...] = ()
+    moves: tuple[Moved, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:

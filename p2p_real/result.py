@@ -51,7 +51,8 @@ class EditResult:
             pictures = [self.image] if same else [self.source, self.image]
             labels = [] if same else [report.get("source", "")]
         more = report.get("direction")
-        labels.append(report.get("target", "") + (f" + ({more['name']})" if more else ""))
+        wanted = report.get("target", "") + (f" + ({more['name']})" if more else "")
+        labels.append("; ".join([wanted, *report.get("moves", ())]))
         pictures += [other.image for other in self.others]
         labels += [other.report["target"] for other in self.others]
         if self.mask is not None:

@@ -25,6 +25,7 @@ from .images import open_photo
 from .masks import Mask, MaskAsked, Subject
 from .masks.making import EDGES
 from .masks.sources.file import File, latent_mask, read_mask
+from .moving import MOVE, check_alone, plan_moves
 from .numbers import OptionError
 from .prompts import Prompts
 
@@ -98,7 +99,7 @@ class EditControl:
                 raise OptionError(f"--{option} {value}: give a number from 0 to 1")
         if not self.local:
             self._check_unlocal()
-        if self.paste_back and not self.local and not self.has_mask:
+        if self.paste_back and not (self.local or self.has_mask or MOVE in self.edit):
             raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
         for name in ("grow", "shrink", "feather", "mask_options"):
             if getattr(self, name) and not (self.has_mask and (name in EDGES or self.mask_from)):
@@ -170,6 +171,9 @@ class EditControl:
         Raises:
             WordNotInPrompt: lists the words there are.
         """
+        check_alone(self, prompts)
+        for one in prompts.moves:
+            one.asked.check(source=prompts.source)
         cross = self.cross_replace if isinstance(self.cross_replace, Mapping) else {}
         for word in (*prompts.weight, *self.excite, *(w for w in cross if w != "default_")):
             _find_in_any(prompts.targets, word)
@@ -248,6 +252,7 @@ class EditControl:
             UnknownMethod, SettingError: names what there is.
         """
         self.check_names()
+        check_alone(self, prompts)
         if "p2p" not in self.edit and prompts.weight:
             raise OptionError("--weight belongs to p2p: add --edit p2p")
         made = []
@@ -293,6 +298,8 @@ class EditControl:
         fit: Fit | None = None,
     ) -> Plan:
         """All controls of this edit; raises what is wrong with words and settings."""
+        if prompts.moves:
+            return plan_moves(self, context, prompts, fit)
         methods = self.methods(prompts, self._windows(context, preset), context.steps)
         extra = []
         if isinstance(self.mask, Mask):

@@ -150,6 +150,22 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         help="an edit direction (p2p-real direction) that is added to the new prompt, or to the "
         "photo's own: a file, a kept name, or a sum such as 'cat2dog*0.8 + day2night*0.5'",
     )
+    for name, value, text in (
+        (
+            "move",
+            "RIGHT,DOWN",
+            "let an object go so far, in fractions of the picture: 'red ball=0.3,0'",
+        ),
+        ("resize", "X", "make an object so many times as large"),
+    ):
+        words.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar=f"WHAT={value}",
+            help=f"{text}; WHAT is words of the photo's prompt, or a mask such as "
+            "box:0.1,0.2,0.5,0.6; alone, without a change of words",
+        )
     how = parser.add_argument_group("how it acts")
     how.add_argument(
         "--edit",
@@ -290,6 +306,8 @@ def edit_words(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of an edit that are words."""
     from captioning.rewrite import parse_swap, parse_weight
 
+    from ..moving import split
+
     return {
         "target": args.target,
         "swap": keyed((parse_swap(s) for s in args.swap), "--swap"),
@@ -298,6 +316,8 @@ def edit_words(args: argparse.Namespace) -> dict[str, Any]:
         "weight": keyed((parse_weight(w) for w in args.weight), "--weight"),
         "style": args.style,
         "direction": args.direction,
+        "move": keyed((split(m, "--move") for m in args.move), "--move"),
+        "resize": keyed((split(m, "--resize") for m in args.resize), "--resize"),
     }
 
 
@@ -328,7 +348,7 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
             raise OptionError(f"--local {text!r}: give a word, or old=new")
         local.append((old, new or old))
     return {
-        "edit": listed(args.edit) or ("p2p",),
+        "edit": listed(args.edit) or (("move",) if args.move or args.resize else ("p2p",)),
         "excite": listed(args.excite),
         "edit_options": pairs(args.edit_option, "--edit-option"),
         "cross_replace": keyed(cross, "--cross-replace") or None,
