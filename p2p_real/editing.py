@@ -19,7 +19,7 @@ from .fitting import Fit
 from .images import Photo
 from .inverting import pixel_size, replay_of
 from .masks.making import subject_of
-from .moving import located
+from .moving import check_inversion, located
 from .numbers import check_edit_guidance
 from .prompts import Prompts
 from .result import EditResult
@@ -93,6 +93,7 @@ def edit_inversion(
         photo: itself, where it is at hand; the result is laid back into it.
         watch: makes controls that look on after the others.
     """
+    check_inversion(prompts, inversion.method)
     backbone = editor.backbone
     guidance = inversion.guidance_scale if guidance_scale is None else guidance_scale
     check_edit_guidance(guidance)

@@ -508,6 +508,7 @@ class Editor:
         how, prompts = how.settled(subject), located(prompts, subject)
         plan = plan_of(backbone, prompts, how, steps, latent_size, whole)
         report["edit_settings"] = settings_of(backbone, prompts, how, steps, latent_size)
+        report["moves"] = [str(one) for one in prompts.moves]
         outcomes = run_edit(backbone, walk, prompts, plan, how, progress)
         return joined(o.finish(report=report, paste_back=how.paste_back) for o in outcomes)
 

@@ -58,6 +58,18 @@ class Moved:
         moved = f" by {self.by[0]:g},{self.by[1]:g}" if self.by != (0, 0) else ""
         return f"{self.what}{moved}" + (f" x{self.times:g}" if self.times != 1 else "")
 
+    def made_of(self) -> dict[str, Any]:
+        """All that decides where it is and where it goes, as plain data."""
+        from .images import open_photo
+
+        files = [leaf.text for leaf in self.asked.leaves() if leaf.kind == "file"]
+        return {
+            "what": self.what,
+            "by": list(self.by),
+            "times": self.times,
+            "files": [open_photo(file).sha256 for file in files],
+        }
+
     @property
     def asked(self) -> MaskAsked:
         """Its mask in words."""
@@ -148,13 +160,13 @@ def located(prompts: Prompts, subject: Subject) -> Prompts:
     return dataclasses.replace(prompts, moves=moves)
 
 
-def check_inversion(words: EditWords, method: str | None) -> None:
+def check_inversion(asked: EditWords | Prompts, method: str | None) -> None:
     """Refuse an inversion whose way back holds more than the latents that are moved.
 
     Raises:
         OptionError: names it.
     """
-    if words.moves and method == "edict":
+    if asked.moves and method == "edict":
         raise OptionError(
             "--move and --resize: edict walks a second latent, which they do not reach: invert by "
             "another method, such as --method direct"

@@ -175,6 +175,7 @@ class _Run:
             "target": prompts.target,
             "weight": dict(prompts.weight),
             **({"direction": summary(prompts.direction)} if prompts.direction else {}),
+            **({"moves": [one.made_of() for one in prompts.moves]} if prompts.moves else {}),
             "edit": list(edit.names),
             "control": settings,
             "edit_settings": settings_of(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,10 @@ from edit.control import Call
 from edit.methods.move import Relocate, Thing, Warp
 from inversion import Inversion
 from inversion.denoiser import Layout
+from inversion.sampling import quiet
 from inversion.schedule import Level
 from p2p_real.backbones import load_backbone
+from p2p_real.editing import edit_inversion
 from p2p_real.editor import Editor
 from p2p_real.fitting import Fit
 from p2p_real.masks import Mask
@@ -231,6 +236,16 @@ def test_what_is_asked_for() -> None:
         read_moves({"cat": "0,0"}, {"cat": "1"})
 
 
+def test_what_decides_a_move(tmp_path: Path) -> None:
+    file = tmp_path / "here.png"
+    found = []
+    for grey, right in ((255, 0.1), (255, 0.2), (254, 0.1)):
+        Image.new("L", (16, 16), grey).save(file)
+        (one,) = read_moves({f"file:{file}": (right, 0)}, {})
+        found.append(json.dumps(one.made_of()))
+    assert len(set(found)) == 3
+
+
 def test_the_command_line() -> None:
     parser = argparse.ArgumentParser()
     options.add_edit(parser)
@@ -319,7 +334,13 @@ def test_strength_0_is_the_reconstruction(editor: Editor, ball: Inversion) -> No
     assert after[0] - before[0] == 0.125
 
 
-def test_a_second_latent_cannot_be_moved(editor: Editor) -> None:
+def test_a_second_latent_cannot_be_moved(editor: Editor, ball: Inversion) -> None:
+    made = dataclasses.replace(ball, method="edict")
+    with pytest.raises(OptionError, match="edict walks a second latent"):
+        edit_inversion(
+            editor, made, EditWords(move={"ball": (0.25, 0)}).apply(SAID), EditControl(edit="move"),
+            None, photo=None, progress=quiet,
+        )  # fmt: skip
     with pytest.raises(OptionError, match=r"edict .* second latent"):
         editor.edit(
             PHOTOS / "red_ball.png",
