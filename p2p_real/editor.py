@@ -6,20 +6,18 @@ The editor keeps models and nothing about photos, so photos interleave.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from captioning import Captioner
 from edit import Control, EditContext
-from inversion import ClassifierFree, Inversion, InversionError
-from inversion.sampling import FromNoise, Progress, quiet
+from inversion import Inversion, InversionError
+from inversion.sampling import Progress, quiet
 
 from . import defaults
 from .backbones import load_backbone
@@ -29,20 +27,20 @@ from .captions import captioner_for
 from .choosing import Auto, choose, inversions
 from .directions import Direction
 from .directions.applying import settled
-from .editing import edit_inversion, joined, plan_of, settings_of
+from .drawing import generate
+from .editing import edit_inversion, plan_of
 from .fitting import Fit, fit_photo
 from .images import Photo, open_photo
 from .inverting import Job, decode, walk_back
 from .making import Request
 from .masks import Mask
-from .masks.making import drawn_subject, mask_of
-from .moving import check_inversion, located
-from .numbers import OptionError, check_edit_guidance, check_negative
-from .prompts import EditWords, PromptError, Prompts
+from .masks.making import mask_of
+from .moving import check_inversion
+from .numbers import OptionError, check_negative
+from .prompts import EditWords, PromptError
 from .result import EditResult
 from .steering import EditControl
-from .sweeping import Range, Swept, sweep
-from .walking import Walk, draw, run_edit
+from .sweeping import Swept, sweep_photo
 
 if TYPE_CHECKING:
     from .attention import Attention
@@ -376,26 +374,7 @@ class Editor:
         Raises:
             OptionError, SettingError: there is no such number, or it cannot take a value.
         """
-        known = {f.name for f in dataclasses.fields(EditControl)}
-        control = {k: v for k, v in asked.items() if k in known}
-        rest = {k: v for k, v in asked.items() if k not in known}
-        guidance = rest.pop("guidance_scale", None)
-        wanted = Range.read(over).checked(EditControl(**control))
-        made, photo = inversion, rest.pop("photo", None)
-
-        def one(**options: Any) -> EditResult:
-            return self.edit(made, target, **rest, photo=photo, **options)
-
-        if not isinstance(inversion, Inversion):  # once for all values
-            photo = self.open(inversion)
-            own = ("method", "steps", "negative_prompt", "seed", "fit", "progress")
-            asked = {k: rest.pop(k) for k in own if k in rest}
-            settings = dict(rest.pop("method_options", None) or {})
-            words = rest.pop("source", None)
-            made = self.invert(
-                photo, words, guidance_scale=guidance, verify=False, **asked, **settings
-            )
-        return sweep(one, wanted, control, guidance)
+        return sweep_photo(self, inversion, over, target, asked)
 
     def mask(
         self, inversion: Inversion | PhotoLike, spec: str, target: str | None = None, **asked: Any
@@ -462,7 +441,6 @@ class Editor:
             EditResult; without an edit, ``image`` is the picture itself. With ``excite`` and no
             other edit it is the picture in which these words are seen, ``source`` that without.
         """
-        backbone, progress = self.backbone, progress or self.progress
         words = EditWords(
             target,
             dict(swap or {}),
@@ -475,42 +453,18 @@ class Editor:
             move or {},
             resize or {},
         )
-        words = settled(words, backbone)
-        how = EditControl(**{**words.control(), **control})
-        guidance = defaults.guidance(backbone, guidance_scale)
-        defaults.check_numbers(steps=steps, guidance_scale=guidance, seed=seed)
-        if not prompt.strip():
-            raise PromptError("the prompt is empty: say what to draw")
-        backbone.tokens(prompt).check_length()
-        width, height = size or (backbone.native_size, backbone.native_size)
-        generator = torch.Generator().manual_seed(seed)
-        noise = backbone.noise((height, width), generator).to(backbone.device)
-        walk = Walk(
-            replay=lambda: FromNoise(noise, steps),
-            schedule=backbone.schedule(steps),
-            size=(height, width),
-            guide=ClassifierFree(guidance),
+        return generate(
+            self,
+            prompt,
+            words,
+            EditControl(**{**words.control(), **control}),
+            steps=steps,
+            guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
+            seed=seed,
+            size=size,
+            progress=progress or self.progress,
         )
-        report: dict[str, Any] = {"guidance_scale": guidance, "seed": seed}
-        if not words.any() and not how.excite:
-            return draw(backbone, walk, prompt, progress).finish(report=report)
-        if words.any():
-            prompts = words.apply(prompt)
-        else:
-            prompts, how = Prompts(prompt, prompt), how.excite_alone()
-        check_edit_guidance(guidance)
-        latent_size = (noise.shape[-2], noise.shape[-1])
-        whole = Fit(
-            "resize", (width, height), (0, 0, width, height), (width, height), (width, height)
-        )
-        subject = drawn_subject(self, walk, prompt, whole, prompts.target, progress)
-        how, prompts = how.settled(subject), located(prompts, subject)
-        plan = plan_of(backbone, prompts, how, steps, latent_size, whole)
-        report["edit_settings"] = settings_of(backbone, prompts, how, steps, latent_size)
-        report["moves"] = [str(one) for one in prompts.moves]
-        outcomes = run_edit(backbone, walk, prompts, plan, how, progress)
-        return joined(o.finish(report=report, paste_back=how.paste_back) for o in outcomes)
 
 
 def _list(value: str | Sequence[str]) -> list[str]:

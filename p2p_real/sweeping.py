@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from edit import NothingActed
+from inversion import Inversion
 from inversion.registry import nearest
 
 from .numbers import OptionError
 from .pictures import grid
 from .result import EditResult
 from .steering import EditControl
+
+if TYPE_CHECKING:
+    from .editor import Editor
 
 MOST = 100
 COLUMNS = 8
@@ -158,6 +162,36 @@ def sweep(edit: Any, over: Range, control: Mapping[str, Any], guidance: float | 
             results.append(None)
             reasons.append(str(error))
     return Swept(over, tuple(results), tuple(reasons))
+
+
+def sweep_photo(
+    editor: Editor,
+    inversion: Any,
+    over: str,
+    target: str | None,
+    asked: Mapping[str, Any],
+) -> Swept:
+    """:meth:`Editor.sweep`: a photo is inverted once for all values."""
+    known = {f.name for f in dataclasses.fields(EditControl)}
+    control = {k: v for k, v in asked.items() if k in known}
+    rest = {k: v for k, v in asked.items() if k not in known}
+    guidance = rest.pop("guidance_scale", None)
+    wanted = Range.read(over).checked(EditControl(**control))
+    made, photo = inversion, rest.pop("photo", None)
+    if not isinstance(inversion, Inversion):
+        photo = editor.open(inversion)
+        own = ("method", "steps", "negative_prompt", "seed", "fit", "progress")
+        options = {k: rest.pop(k) for k in own if k in rest}
+        settings = dict(rest.pop("method_options", None) or {})
+        source = rest.pop("source", None)
+        made = editor.invert(
+            photo, source, guidance_scale=guidance, verify=False, **options, **settings
+        )
+
+    def one(**options: Any) -> EditResult:
+        return editor.edit(made, target, **rest, photo=photo, **options)
+
+    return sweep(one, wanted, control, guidance)
 
 
 def _between(low: float, high: float, count: int) -> tuple[float, ...]:
