@@ -18,7 +18,7 @@ from .inverting import Job, decode, free_walk, guarded
 from .making import Request
 from .numbers import AUTO, OptionError, finite
 
-LADDER = ("direct", "negative-prompt", "fixed-point", "null-text", "edict")
+LADDER = ("direct", "negative-prompt", "belm", "edict", "null-text")  # by measured cost
 
 
 class _Methods(Registry[Inverter]):
