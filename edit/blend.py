@@ -6,6 +6,7 @@ source's mask and subtracted words as in the null-text inversion release (arXiv 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from inversion.denoiser import COND, Denoiser
 from inversion.schedule import Step
 
+from .attention import sites_of
 from .control import Call, Control, NothingActed, Site
 
 
@@ -26,13 +28,15 @@ class LocalBlend(Control):
         subtract: the same for words whose place is taken out of the mask, or None.
         threshold: share of the map's maximum above which a place counts, for words and subtract.
         start: first fraction of the walk that is not blended.
-        scales: layers to read, by latent side / map side (4 is 16x16 of SD at 512 pixels).
+        scales: layers to read, by latent side / map side (4 is 16x16 of SD at 512 pixels); where
+            the network has none of them, those of the nearest scale it has.
 
     Raises:
         ValueError: a prompt without any token to read.
     """
 
     label = "local blend"
+    needs_layers = True
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class LocalBlend(Control):
                 raise ValueError("local blend: a prompt has none of the words its mask is read of")
         self.words, self.subtract = words, subtract
         self.threshold, self.first, self.scales = threshold, start, tuple(scales)
+        self._read = set(self.scales)
         self.mask: Tensor | None = None
 
     def begin(self, denoiser: Denoiser) -> None:
@@ -56,9 +61,11 @@ class LocalBlend(Control):
         self._selectors = torch.stack(kept, dim=-1).float().to(device)  # [B, T, 1 or 2]
         self._sums: dict[tuple[int, int], Tensor] = {}
         self.mask = None
+        there = {s.scale for s in sites_of(denoiser.model.unet).values() if s.cross}  # type: ignore[attr-defined]
+        self._read = there & set(self.scales) or nearest(there, self.scales)
 
     def watches(self, site: Site) -> bool:
-        return site.cross and site.scale in self.scales
+        return site.cross and site.scale in self._read
 
     def reads_source(self, step: Step) -> bool:
         return True
@@ -105,13 +112,8 @@ class LocalBlend(Control):
         """Share of the picture each target's mask covers.
 
         Raises:
-            NothingActed: an empty mask, which would give the source back, or none at all.
+            NothingActed: an empty mask, which would give the source back.
         """
-        if not self._sums:
-            raise NothingActed(
-                f"local blend: this network has no attention layer of scale {self.scales} at this "
-                "size, so no mask can be read: give a larger picture, or --mask-from words:WORD"
-            )
         if self.mask is None:
             return {"mask_coverage": []}
         coverage = [round(float(m.mean()), 4) for m in self.mask[1:]]
@@ -121,6 +123,12 @@ class LocalBlend(Control):
                 "words, subtract fewer, or lower the threshold (--local-threshold)"
             )
         return {"mask_coverage": coverage}
+
+
+def nearest(there: set[int], wanted: Sequence[int]) -> set[int]:
+    """The scale that is nearest to one of those wanted, by its ratio; empty where there is none."""
+    ordered = sorted(there, key=lambda s: min(abs(math.log2(s / w)) for w in wanted))
+    return set(ordered[:1])
 
 
 class FixedMask(Control):

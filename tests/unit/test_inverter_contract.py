@@ -307,6 +307,8 @@ def test_null_text_does_not_depend_on_what_it_remembers(walker: Walker) -> None:
 @pytest.mark.parametrize("name", EDITS)
 def test_edit_methods(name: str, walker: Walker, records: dict[str, Record]) -> None:
     """Source row unchanged, two runs equal, removed without trace, acts at an odd size."""
+    if name == "move":
+        pytest.skip("it needs an object, not words: tests/unit/test_move.py")
     method = edits.create(name)
     assert isinstance(method, EditMethod)
     assert method.paper
@@ -314,8 +316,10 @@ def test_edit_methods(name: str, walker: Walker, records: dict[str, Record]) -> 
     unet = walker.backbone.unet
     before = {k: id(v) for k, v in unet.attn_processors.items()}
     state = torch.get_rng_state()
+    needed = {"attend-excite": {"words": ("dog",)}}.get(name, {})
     runs = [
-        walker.walk(record, PROMPTS, walker.controls(PROMPTS, STEPS, edit=name)) for _ in range(2)
+        walker.walk(record, PROMPTS, walker.controls(PROMPTS, STEPS, edit=name, **needed))
+        for _ in range(2)
     ]
     assert torch.equal(*runs)
     assert torch.equal(torch.get_rng_state(), state)

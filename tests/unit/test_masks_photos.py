@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edit import BlendWords, Control, ControlStack, FixedMask, LocalBlend, NothingActed, SelfStore
+from edit import BlendWords, Control, FixedMask, LocalBlend, SelfStore
+from edit.blend import nearest
 from edit.control import Call
-from inversion import ClassifierFree, sample
 from inversion.denoiser import COND
 from p2p_real import Editor
 from p2p_real.backbones import load_backbone
@@ -85,14 +85,19 @@ def test_a_local_blend_makes_no_map(walker: Walker, scales: tuple[int, ...]) -> 
     assert not fast[-1].wants_maps(None)  # type: ignore[arg-type]
 
 
-def test_a_blend_that_reads_no_layer_is_an_error(walker: Walker) -> None:
-    blend = LocalBlend(torch.ones(2, 77), scales=(64,))
-    stack = ControlStack([blend])
-    record = walker.invert("ddim", steps=1)
-    denoiser = walker.denoiser(PROMPTS, ClassifierFree(3.0))
-    sample(denoiser, record.replay(), record.schedule, [stack])
-    with pytest.raises(NothingActed, match="no attention layer of scale"):
-        stack.report()
+def test_a_blend_reads_the_nearest_layers_there_are(walker: Walker) -> None:
+    """A scale that the network has no attention at, as SDXL at its finest."""
+    record = walker.invert("direct")
+
+    def sums(scales: tuple[int, ...]) -> set[tuple[int, int]]:
+        words = BlendWords((("cat", "dog"),), scales=scales)
+        controls = walker.controls(PROMPTS, 4, blend=words)
+        walker.walk(record, PROMPTS, controls)
+        return set(controls[-1]._sums)
+
+    assert sums((64,)) == {min(sums((1, 2, 4)))}  # the coarsest there is
+    assert nearest({2, 4}, (1,)) == {2}
+    assert nearest({1, 2, 4}, (16,)) == {4}
 
 
 def test_a_soft_value_lets_go_late(walker: Walker) -> None:
