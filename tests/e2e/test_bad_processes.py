@@ -124,7 +124,9 @@ def until(process: subprocess.Popen[str], stage: str) -> None:
 
 def test_killed_or_interrupted_in_the_middle(tmp_path: Path) -> None:
     killed = start(["edit", RED_BALL, "--steps", 400, *SAID], tmp_path)
-    stopped = start(["invert", RED_BALL, "--steps", 1000, "--prompt", SOURCE], tmp_path)
+    # a suite that runs in the background is deaf to interrupts, and its children would be too
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    stopped = start(["invert", RED_BALL, "--steps", 400, "--prompt", SOURCE], tmp_path, **heard)
     until(killed, "ddim inversion")
     killed.kill()
     killed.communicate()

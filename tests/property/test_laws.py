@@ -270,7 +270,8 @@ def test_fast_path_is_the_explicit_one_on_other_networks(
             w.walk(record, pair, w.controls(pair, STEPS, **settings), explicit=explicit)
             for explicit in (False, True)
         ]
-        assert off(*runs) < 1e-5
+        # a blend lays the rounding of both rows into one: twice that of a row
+        assert off(*runs) < (2e-5 if "blend" in settings else 1e-5)
         assert off(runs[0][1], w.walk(record, pair)[1]) > 1e-3
 
 

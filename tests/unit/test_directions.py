@@ -289,7 +289,7 @@ def test_a_direction_is_an_edit(home: Path, backbone: Any, cat2dog: Direction) -
     assert torch.equal(both.embeds, backbone.encode_text([source, "a dog"]).embeds)
     with pytest.raises(DirectionError, match="no direction 'gone'"):
         EditWords(direction="gone").check()
-    with pytest.raises(PromptError, match="--style or --direction"):
+    with pytest.raises(PromptError, match="--direction"):
         EditWords().check()
     assert isinstance(text, TextCond)
 
