@@ -282,18 +282,7 @@ class Editor:
         Raises:
             NothingActed: the edit changed nothing.
         """
-        words = EditWords(
-            target,
-            dict(swap or {}),
-            _list(add),
-            _list(remove),
-            weight or {},
-            style,
-            direction,
-            _list(also),
-            move or {},
-            resize or {},
-        )
+        words = _words(target, swap, add, remove, weight, style, direction, also, move, resize)
         words = settled(words, self.backbone)
         how = EditControl(**{**words.control(), **control})
         check_inversion(words, inversion.method if isinstance(inversion, Inversion) else method)
@@ -441,18 +430,7 @@ class Editor:
             EditResult; without an edit, ``image`` is the picture itself. With ``excite`` and no
             other edit it is the picture in which these words are seen, ``source`` that without.
         """
-        words = EditWords(
-            target,
-            dict(swap or {}),
-            _list(add),
-            _list(remove),
-            weight or {},
-            style,
-            direction,
-            _list(also),
-            move or {},
-            resize or {},
-        )
+        words = _words(target, swap, add, remove, weight, style, direction, also, move, resize)
         return generate(
             self,
             prompt,
@@ -465,6 +443,25 @@ class Editor:
             size=size,
             progress=progress or self.progress,
         )
+
+
+def _words(
+    target: str | None,
+    swap: Mapping[str, str] | None,
+    add: str | Sequence[str],
+    remove: str | Sequence[str],
+    weight: Mapping[str, float] | None,
+    style: str | None,
+    direction: str | Direction | None,
+    also: str | Sequence[str],
+    move: Mapping[str, Any] | None,
+    resize: Mapping[str, Any] | None,
+) -> EditWords:
+    lists = (_list(add), _list(remove), _list(also))
+    return EditWords(
+        target, dict(swap or {}), lists[0], lists[1], weight or {}, style, direction, lists[2],
+        move or {}, resize or {},
+    )  # fmt: skip
 
 
 def _list(value: str | Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from inversion.schedule import Step
 
 from .. import published
 from ..align import MODES, align
-from ..control import Call, ColumnEdit, Control, RowSwap, Site
+from ..control import Call, ColumnEdit, Control, NothingActed, RowSwap, Site
 from ..features import Places
 from ..gates import cross_gate, steps_of
 from ..method import EditContext, EditMethod, edits
@@ -59,6 +59,7 @@ class CrossEdit(Control):
         device = denoiser.cond.embeds.device
         self._tables = [t.to(device) for t in (self.matrix, self.taken, self.weights, self.gate)]
         self._made: tuple[int, list[tuple[Tensor, Tensor, bool]]] = (-1, [])
+        _check_halves(self.both_halves, denoiser)
 
     def watches(self, site: Site) -> bool:
         return site.cross and (self.places is None or self.places.has(site))
@@ -100,6 +101,15 @@ class CrossEdit(Control):
         return edits
 
 
+def _check_halves(both: bool, denoiser: Denoiser) -> None:
+    """Refuse control of a half that guidance 1 never asks for."""
+    if both and not denoiser.guide.needs_uncond():
+        raise NothingActed(
+            "p2p: noise_branch controls the unconditional half, which guidance 1 never asks for: "
+            "raise --guidance, or leave it off"
+        )
+
+
 def source_row(layout: Layout, half: str) -> int:
     """The source's row of a half; the conditional one where its halves are equal."""
     row = layout.index(half, 0)
@@ -133,6 +143,9 @@ class SelfInject(Control):
     ) -> None:
         self.window, self.scale, self.max_pixels = window, scale, max_pixels
         self.places, self.both_halves = places, both_halves
+
+    def begin(self, denoiser: Denoiser) -> None:
+        _check_halves(self.both_halves, denoiser)
 
     def watches(self, site: Site) -> bool:
         if site.cross or (self.places is not None and not self.places.has(site)):
@@ -214,6 +227,8 @@ class P2P(EditMethod):
         for low, high in (("cross_start", "cross_replace"), ("self_start", "self_replace")):
             if getattr(self, low) > getattr(self, high):
                 raise SettingError(f"p2p: {low} is later than {high}: nothing would be injected")
+        if self.noise_branch == "self" and self.self_replace <= self.self_start:
+            raise SettingError("p2p: noise_branch=self acts while self_replace does: raise that")
         for what in ("cross_places", "self_places"):
             Places.read(getattr(self, what), f"p2p: {what}")
         for word, value in self.weights:

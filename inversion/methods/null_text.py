@@ -22,7 +22,7 @@ from ..checkpointing import checkpointed
 from ..denoiser import COND, UNCOND, ClassifierFree, Denoiser, Layout, TextCond
 from ..inverter import Cost, Inverter, Recording, frozen, inverters
 from ..memo import Memo, memo
-from ..registry import setting
+from ..registry import SettingError, setting
 from ..resuming import PartFile, work_of
 from ..sampling import NumericsError, Progress, Replay, quiet
 from ..schedule import Schedule, Step, both_ends, mix
@@ -113,6 +113,11 @@ class NullText(Inverter):
         "the published rule: the loss is tested after an update, so each timestep makes at least "
         "one, and the rate falls by 1 % of the first a step",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compat and self.min_gain:
+            raise SettingError("null-text: min_gain has no effect with compat: leave one out")
 
     def cost(self, steps: int) -> Cost:
         inner = self.inner_steps * sum(self._fits(i, steps) for i in range(steps))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edit import ControlStack
+from edit import ControlStack, NothingActed
 from inversion import ClassifierFree, sample
 from inversion.denoiser import COND, UNCOND, Layout
 from inversion.registry import SettingError
@@ -119,12 +119,19 @@ def test_no_place_is_no_control(walker: Walker, record: Record) -> None:
     [
         ({"self_places": "left"}, "self_places='left'"),
         ({"cross_places": "up/"}, "cross_places='up/'"),
+        ({"noise_branch": "self", "self_replace": 0.0}, "acts while self_replace does"),
         ({"noise_branch": "on"}, "not one of off, self, self"),
     ],
 )
 def test_what_cannot_be_read(settings: dict[str, object], message: str, walker: Walker) -> None:
     with pytest.raises(SettingError, match=message):
         walker.controls(PROMPTS, STEPS, **settings)
+
+
+def test_the_noise_branch_needs_an_unconditional_half(walker: Walker) -> None:
+    record = walker.invert("direct", steps=STEPS, guidance=1.0)
+    with pytest.raises(NothingActed, match="guidance 1"):
+        walker.walk(record, PROMPTS, walker.controls(PROMPTS, STEPS, noise_branch="self"))
 
 
 def test_windows_have_a_start(walker: Walker, record: Record) -> None:
