@@ -24,6 +24,7 @@ from p2p_real.bench.tabletop import (
     truth_set,
     two_object_scenes,
 )
+from p2p_real.bench.tabletop.directing import Directions, captions_about, direction_words
 from p2p_real.bench.tabletop.figures import Ruler, structure
 from p2p_real.bench.tabletop.reading import Readers
 from p2p_real.bench.tabletop.running import Bench, load_tabletop
@@ -36,7 +37,14 @@ from p2p_real.editor import Editor
 from p2p_real.metrics import perceptual
 from p2p_real.numbers import OptionError
 from p2p_real.tabletop.reader import load_reader
-from p2p_real.tabletop.scene import GROUND_PHRASES, caption, held_out_rng, noun_phrase, sample_scene
+from p2p_real.tabletop.scene import (
+    GROUND_PHRASES,
+    caption,
+    held_out_rng,
+    noun_phrase,
+    parse_caption,
+    sample_scene,
+)
 from p2p_real.tabletop.truth import VISIBLE, blend_words, truth_pair
 
 COSTS = ("seconds", "cpu_seconds", "inversion_seconds", "edit_seconds", "peak_memory_bytes")
@@ -268,6 +276,37 @@ def test_plain_regeneration_is_always_one_of_the_ways() -> None:
     assert [w.label for w in both] == ["direct, p2p", "direct, p2p local", "direct, plain"]
 
 
+def test_an_edit_says_what_stands_beside_it() -> None:
+    asked = "p2p+local,p2p+pnp,direction,world-direction+pix2pix-zero:every=2,plain"
+    made = read_ways("direct", asked)
+    assert [w.label for w in made] == [
+        "direct, p2p local",
+        "direct, p2p+pnp",
+        "direct, direction",
+        "direct, world-direction+pix2pix-zero:every=2",
+        "direct, plain",
+    ]
+    assert [w.direction for w in made] == ["", "", "forms", "captions", ""]
+    assert [is_bound(w) for w in made] == [False] * 4 + [True]
+    truth = edits()[0]
+    assert made[2].prompts(truth).target == truth.pair.source_caption
+    assert made[4].prompts(truth).target == truth.pair.target_caption
+
+
+@pytest.mark.parametrize("truth", edits(), ids=lambda t: t.id)
+def test_every_edit_can_be_said_as_a_direction(truth: TruthEdit) -> None:
+    said, spoken = direction_words(truth), truth.pair
+    assert 1 <= len(said) <= 2
+    for before, after in said:
+        assert before in spoken.source_caption
+        assert after in spoken.target_caption
+        assert before != after
+        for words in (before, after):
+            found = captions_about(words)
+            assert len(found) >= 18
+            assert all(words in one and parse_caption(one) for one in found)
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
@@ -277,6 +316,10 @@ def test_plain_regeneration_is_always_one_of_the_ways() -> None:
         ({"limit": 0}, "--limit 0"),
         ({"methods": "dim"}, "did you mean 'ddim'"),
         ({"edits": "p2p:cross=1"}, "has no such setting"),
+        ({"edits": "p2p,p2p"}, "p2p is given twice"),
+        ({"edits": "local"}, "stands beside an edit"),
+        ({"edits": "p2p+local", "local": "yes"}, "say the same"),
+        ({"edits": "direction+world-direction"}, "says direction twice"),
         ({"guidance": "two"}, "--guidance 'two'"),
         ({"guidance": "3,3"}, "--guidance: 3 is given twice"),
         ({"guidance": "0"}, "--guidance 0 does not read"),
@@ -402,6 +445,20 @@ def test_one_ways_failure_is_a_row(tmp_path: Path, editor: Editor) -> None:
     text = (tmp_path / "table.md").read_text()
     assert "- zebra: 1 edits failed" in text
     assert "plain regeneration (which failed)" in text
+
+
+def test_directions_are_made_once_and_change_the_picture(tmp_path: Path, editor: Editor) -> None:
+    asked = {"kinds": "colour", "per_kind": 1, "methods": "direct", "steps": 2}
+    ways = "world-direction,world-direction+pix2pix-zero"
+    found = run(tmp_path, load=lambda: editor, edits=ways, **asked)
+    told, led, plain = (r for r in found["rows"] if "edit" in r)
+    assert {r["status"] for r in (told, led, plain)} == {"ok"}
+    assert len({r["psnr"] for r in (told, led, plain)}) == 3
+    assert "a direction is made once" in (tmp_path / "table.md").read_text()
+    directions = Directions(editor.backbone)
+    one = directions.of(edits()[0], "captions")
+    assert directions.of(edits()[0], "captions") is one
+    assert one.name == " -> ".join(direction_words(edits()[0])[0])
 
 
 def test_several_processes_end_as_one(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def table(summary: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any])
         lines += ["", f"## {way}", "", *_by_kind(summary, way, kinds)]
     failed = [(way, summary[way]["all"]["failed"]) for way in ways]
     lines += ["", *(f"- {way}: {n} edits failed" for way, n in failed if n)]
+    if any(way.get("direction") for way in settings["ways"].values()):
+        lines.append("- a direction is made once for its words; that is not in an edit's seconds")
     lines += [
         f"- {settings['perceptual']}",
         f"- {settings['device']}, {settings['dtype']}, {settings['threads']} threads, "

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,12 @@ from ...inverting import decode
 from ...measure import forget_peak, versions
 from ...metrics import perceptual
 from ...numbers import METHOD
-from ...prompts import Prompts
-from ...steering import EditControl
 from ...tabletop import CAPTIONER, READER
 from ...tabletop.reader import load_reader
 from . import sharing
+from .directing import Directions, direction_words
 from .figures import Ruler, mask_iou, reconstruction
+from .inversions import Inversions
 from .reading import Readers
 from .truths import PER_KIND, SEED, TabletopError, TruthEdit, truth_set
 from .ways import BOUNDS, CEILING, TRUTH, UNTOUCHED, Row, Way, read_ways
@@ -52,53 +52,6 @@ def load_tabletop(model: str = "tabletop", **options: Any) -> Editor:
     from ...editor import Editor
 
     return Editor.load(model, cache=False, **options)
-
-
-@dataclass
-class Inversions:
-    """Inversions of some photos by one way, all made when the first is asked for.
-
-    Args:
-        editor: the models.
-        steps: sampling steps.
-        way: whose inversion it is.
-        todo: the edits whose photos are needed.
-    """
-
-    editor: Editor
-    steps: int
-    way: Way
-    todo: Sequence[TruthEdit]
-    made: dict[str, tuple[Inversion, float]] = field(default_factory=dict)
-
-    def of(self, truth: TruthEdit) -> tuple[Inversion, float]:
-        """The inversion of an edit's photo, and its processor seconds."""
-        if truth.id not in self.made:
-            others = [t for t in self.todo if t.id not in self.made]
-            try:
-                self._invert(others if truth in others else [truth])
-            except Cancelled:
-                raise
-            except Exception:
-                if len(others) < 2:
-                    raise
-                self.todo = []  # from here on each photo stands or falls alone
-                self._invert([truth])
-        return self.made[truth.id]
-
-    def _invert(self, truths: Sequence[TruthEdit]) -> None:
-        start = time.process_time()
-        found = self.editor.invert(
-            [truth.photo for truth in truths],
-            [truth.pair.source_caption for truth in truths],
-            method=self.way.method.name,
-            steps=self.steps,
-            guidance_scale=self.way.guidance_scale,
-            verify=False,
-            **dict[str, Any](self.way.method.settings),
-        )
-        share = (time.process_time() - start) / len(truths)
-        self.made |= {t.id: (made, share) for t, made in zip(truths, found, strict=True)}
 
 
 @dataclass
@@ -130,6 +83,7 @@ class Bench:
         self.ruler = Ruler(perceptual(), reader)
         captioner = captioner_for("blip", "tabletop", str(backbone.device))
         self.readers = Readers(reader, captioner.caption)
+        self.directions = Directions(backbone)
         self.shared = {
             "model": backbone.name,
             "model_hash": backbone.weights_hash,
@@ -208,7 +162,7 @@ class Bench:
         cell = self._cell(
             self._made_of(truth, way),
             _title(truth, way),
-            lambda: self._make(truth, way.how(truth), *inversions.of(truth)),
+            lambda: self._make(truth, way, *inversions.of(truth)),
         )
         if isinstance(cell, Failure):
             nothing = {"asked": False, "kept": False, "right": False}
@@ -226,26 +180,28 @@ class Bench:
             **way.plain(),
             "resolved": self._resolved(truth, way),
             "batch": self.batch,
-        }
+        } | ({"words": direction_words(truth)} if way.direction else {})
 
     def _resolved(self, truth: TruthEdit, way: Way) -> Any:
         """All settings of the edit with their defaults, or None where it will fail."""
-        backbone, pair = self.editor.backbone, truth.pair
+        backbone, prompts = self.editor.backbone, way.prompts(truth)
         side = backbone.native_size // backbone.vae_scale_factor
         try:
-            words = (backbone.tokens(pair.source_caption), backbone.tokens(pair.target_caption))
+            words = (backbone.tokens(prompts.source), backbone.tokens(prompts.target))
             context = EditContext(words[0], words[1:], self.steps, (side, side))
-            prompts = Prompts(pair.source_caption, pair.target_caption)
             return way.how(truth).resolved(context, prompts, preset=defaults.preset(backbone.name))
         except (ValueError, LookupError):
             return None
 
-    def _make(
-        self, truth: TruthEdit, how: EditControl, inversion: Inversion, cpu_seconds: float
-    ) -> Facts:
+    def _make(self, truth: TruthEdit, way: Way, inversion: Inversion, cpu_seconds: float) -> Facts:
+        how = way.how(truth)
         control = {f.name: getattr(how, f.name) for f in dataclasses.fields(how)}
+        # a direction is made once and kept, so its seconds are not the edit's
+        words: dict[str, Any] = {"target": truth.pair.target_caption}
+        if way.direction:
+            words = {"direction": self.directions.of(truth, way.direction)}
         start = time.process_time()
-        result = self.editor.edit(inversion, truth.pair.target_caption, **control)
+        result = self.editor.edit(inversion, **words, **control)
         cpu_seconds += time.process_time() - start
         report, extra = result.report, inversion.extra
         backward = extra["unet_backwards"] or 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...compare.asked import EditAsked, MethodAsked, read_edits, read_methods
 from ...numbers import METHOD, check_edit_guidance
+from ...prompts import Prompts
 from ...steering import EditControl
 from .truths import TabletopError, TruthEdit
 
@@ -17,6 +18,9 @@ BOUND = MethodAsked("direct")  # DDIM's own path, on which plain regeneration is
 TRUTH, CEILING, UNTOUCHED = "the truth itself", "the truth through the autoencoder", "no edit"
 BOUNDS = (TRUTH, CEILING, UNTOUCHED)  # rows that no way of editing made
 LOCALS = {"no": (False,), "yes": (True,), "both": (False, True)}
+FORMS, CAPTIONS = "forms", "captions"
+DIRECTIONS = {"direction": FORMS, "world-direction": CAPTIONS}  # by the sentences they are made of
+MORE = ("local", *DIRECTIONS)  # said beside an edit's methods: how it acts, what it is told
 
 Row = dict[str, Any]  # one edit by one way, or a bound of it
 
@@ -31,6 +35,8 @@ class Way:
         guidance_scale: None is what suits the model and the inversion.
         local: blend by the words of what changes, where an edit has such words.
         mask: the true region of the change as the mask (what the best mask would give).
+        direction: "forms" or "captions": the photo's own words stay, and a direction made of such
+            sentences is added to them.
         control: further fields of :class:`p2p_real.steering.EditControl`, for all edits.
         name: in tables, instead of one made of the above.
     """
@@ -40,6 +46,7 @@ class Way:
     guidance_scale: float | None = None
     local: bool = False
     mask: bool = False
+    direction: str = ""
     control: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
@@ -58,7 +65,17 @@ class Way:
             more.append("local")
         if self.mask:
             more.append("true mask")
-        return " ".join([self.edit.label, *more])
+        asked = self.edit
+        if self.direction:
+            names = () if asked.names == PLAIN.names else asked.names
+            said = next(name for name, made_of in DIRECTIONS.items() if made_of == self.direction)
+            asked = replace(asked, names=(said, *names))
+        return " ".join([asked.label, *more])
+
+    def prompts(self, truth: TruthEdit) -> Prompts:
+        """The prompts of one edit, without its direction."""
+        source, target = truth.pair.source_caption, truth.pair.target_caption
+        return Prompts(source, source if self.direction else target)
 
     def how(self, truth: TruthEdit) -> EditControl:
         """How it acts on one edit.
@@ -68,7 +85,7 @@ class Way:
         """
         options = dict(self.control)
         if self.local and truth.local is not None:
-            options["local"] = truth.local
+            options["local"] = list(truth.local) if self.direction else truth.local
         if self.mask:
             options["mask"] = _picture(truth)
         return self.edit.control(options)
@@ -84,7 +101,7 @@ class Way:
             "local": self.local,
             "mask": self.mask,
             "control": {k: str(v) for k, v in self.control.items()},
-        }
+        } | ({"direction": self.direction} if self.direction else {})
 
 
 def _picture(truth: TruthEdit) -> Any:
@@ -105,7 +122,10 @@ def read_ways(
 
     Args:
         methods: as :func:`p2p_real.compare.read_methods` takes them.
-        edits: as :func:`p2p_real.compare.read_edits` takes them.
+        edits: as :func:`p2p_real.compare.read_edits` takes them; ``p2p+local`` blends by the words
+            of what changes; ``direction`` (alone, or as ``direction+pix2pix-zero``) leaves the
+            photo's words and adds the direction of the change to them, ``world-direction`` one
+            made of captions of the embedded world.
         guidance: numbers, or text such as ``"1.5,3"``; None is what suits each inversion.
         plain_guidance: the same for the bound alone; None is as `guidance`.
         local: "yes" blends by the words of what changes, "both" makes it a second way.
@@ -117,12 +137,15 @@ def read_ways(
         raise TabletopError(f"--local {local!r}: there are {', '.join(LOCALS)}")
     scales = _scales(guidance, "--guidance")
     bounds = scales if plain_guidance is None else _scales(plain_guidance, "--plain-guidance")
+    asked = _edits(edits)
+    if local != "no" and any("local" in more for _, more in asked):
+        raise TabletopError("--local and an edit with +local say the same: give one")
     found = [
-        Way(method, edit, scale, where)
+        Way(method, edit, scale, "local" in more or where, direction=_direction(more))
         for method in read_methods(methods)
-        for edit in read_edits(edits)
+        for edit, more in asked
         for scale in scales
-        for where in (LOCALS[local] if edit.names != ("plain",) else (False,))
+        for where in (LOCALS[local] if edit != PLAIN and "local" not in more else (False,))
     ]
     bound = [Way(BOUND, PLAIN, scale) for scale in bounds]
     return found + [way for way in bound if way not in found]
@@ -130,7 +153,38 @@ def read_ways(
 
 def is_bound(way: Way) -> bool:
     """Whether a way is plain regeneration from DDIM's path, the lower bound."""
-    return way.edit == PLAIN and way.method == BOUND and not (way.local or way.mask or way.control)
+    more = way.local or way.mask or way.direction or way.control
+    return way.edit == PLAIN and way.method == BOUND and not more
+
+
+def _direction(more: Iterable[str]) -> str:
+    return next((DIRECTIONS[name] for name in more if name in DIRECTIONS), "")
+
+
+def _edits(asked: str | Iterable[str | EditAsked]) -> list[tuple[EditAsked, tuple[str, ...]]]:
+    """Edits and what of ``MORE`` is said beside each."""
+    found: list[tuple[EditAsked, tuple[str, ...]]] = []
+    for item in asked.split(",") if isinstance(asked, str) else asked:
+        more: tuple[str, ...] = ()
+        if isinstance(item, str):
+            name, colon, settings = item.partition(":")
+            names = [n.strip() for n in name.split("+")]
+            more = tuple(sorted(n for n in names if n in MORE))
+            left = [n for n in names if n not in MORE]
+            if len({n.removeprefix("world-") for n in more}) < len(more):
+                raise TabletopError(f"--edits {item.strip()!r} says {more[0]} twice")
+            if more == ("local",) and not left:
+                raise TabletopError(
+                    f"--edits {item.strip()!r}: local stands beside an edit: p2p+local"
+                )
+            item = "+".join(left or PLAIN.names) + colon + settings
+        (edit,) = read_edits([item])
+        if (edit, more) in found:
+            raise TabletopError(f"--edits: {'+'.join((edit.label, *more))} is given twice")
+        found.append((edit, more))
+    if not found:
+        raise TabletopError("--edits: give one name or more")
+    return found
 
 
 def _scales(asked: str | Iterable[float] | None, option: str) -> list[float | None]:
