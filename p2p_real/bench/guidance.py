@@ -5,10 +5,7 @@ Paper: Zero-shot Image-to-Image Translation (arXiv 2302.03027).
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
-import platform
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,11 +20,12 @@ from inversion import Replay, sample
 from inversion.methods.direct import PinnedSource
 from inversion.sampling import Progress, quiet
 
-from ..files import check_output_folder, write_json, write_text
-from ..measure import tensor_peak, versions
+from ..files import check_output_folder
+from ..measure import tensor_peak
 from . import plainly
 from .subjects import GUIDANCE, Subject, quarter, tabletop
 from .timing import Timing, hold, in_turns, off
+from .writing import circumstances, mebibytes, page, write
 
 AMOUNT = 0.1
 AGREE = 1e-4  # of the largest value: latents after the whole walk
@@ -187,18 +185,9 @@ def run(
         "rounds": rounds,
         "measurements": rows,
         "agreement": agreement,
-        "device": device,
-        "machine": {"system": platform.system(), "processor": platform.machine()},
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **circumstances(device),
     }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "results.csv", text.getvalue())
-    write_text(folder / "table.md", table(manifest))
-    write_json(folder / "manifest.json", manifest)
+    write(folder, manifest, table(manifest))
     return manifest
 
 
@@ -232,26 +221,29 @@ def _row(
 
 def table(manifest: Mapping[str, Any]) -> str:
     """The measurements as Markdown."""
-    lines = [
-        "# pix2pix-zero guidance in one pass against the published two",
-        "",
-        "Seconds of a walk, medians of one run in turns, and in brackets the processor's; memory",
-        "is the peak of tensors beside the weights, its share of plain sampling counts these too.",
-        "",
-        "| network | way | seconds | times as fast | peak memory | of plain sampling |",
-        "|---|---|---|---|---|---|",
+    rows = [
+        (
+            r["network"],
+            r["way"],
+            f"{r['seconds']:.2f} ({r['cpu_seconds']:.2f})",
+            f"{r['times_as_fast']:.2f} ({r['times_as_fast_cpu']:.2f})",
+            mebibytes(r["peak_tensor_bytes"]),
+            f"{r['of_plain_memory']:.2f}",
+        )
+        for r in manifest["measurements"]
     ]
-    for r in manifest["measurements"]:
-        lines.append(
-            f"| {r['network']} | {r['way']} | {r['seconds']:.2f} ({r['cpu_seconds']:.2f}) | "
-            f"{r['times_as_fast']:.2f} ({r['times_as_fast_cpu']:.2f}) | "
-            f"{r['peak_tensor_bytes'] / 2**20:.0f} MiB | {r['of_plain_memory']:.2f} |"
-        )
-    lines.append("")
-    for name, s in manifest["subjects"].items():
-        lines.append(
-            f"- {name}: {s['shape']}; weights {s['weights_bytes'] / 2**20:.0f} MiB; "
-            f"{s['steps']} steps, {manifest['rounds']} rounds; memory at 1 step"
-        )
-    lines.append(f"- {manifest['device']}, {manifest['threads']} threads")
-    return "\n".join(lines) + "\n"
+    return page(
+        "pix2pix-zero guidance in one pass against the published two",
+        (
+            "Seconds of a walk, medians of one run in turns, and in brackets the processor's;",
+            "memory is the peak of tensors beside the weights, its share of plain sampling counts",
+            "these too.",
+        ),
+        ("network", "way", "seconds", "times as fast", "peak memory", "of plain sampling"),
+        rows,
+        manifest,
+        lambda s: (
+            f"{s['shape']}; weights {mebibytes(s['weights_bytes'])}; {s['steps']} steps, "
+            f"{manifest['rounds']} rounds; memory at 1 step"
+        ),
+    )

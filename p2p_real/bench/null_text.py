@@ -5,10 +5,7 @@ Paper: Null-text Inversion (arXiv 2211.09794).
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
-import platform
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +17,12 @@ from torch import Tensor
 from inversion import inverters
 from inversion.sampling import Progress, quiet
 
-from ..files import check_output_folder, write_json, write_text
-from ..measure import tensor_peak, versions
+from ..files import check_output_folder
+from ..measure import tensor_peak
 from . import plainly
 from .subjects import GUIDANCE, Subject, quarter, sd15, tabletop
 from .timing import Disagreement, Timing, hold, in_turns, off
+from .writing import circumstances, mebibytes, page, write
 
 TOGETHER = 4
 AGREE_TEXT = 1e-5  # of the largest value: fitted texts
@@ -197,18 +195,9 @@ def run(
         "subjects": subjects,
         "measurements": rows,
         "agreement": agreement,
-        "device": device,
-        "machine": {"system": platform.system(), "processor": platform.machine()},
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **circumstances(device),
     }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "results.csv", text.getvalue())
-    write_text(folder / "table.md", table(manifest))
-    write_json(folder / "manifest.json", manifest)
+    write(folder, manifest, table(manifest))
     return manifest
 
 
@@ -238,28 +227,29 @@ def _row(
 
 def table(manifest: Mapping[str, Any]) -> str:
     """The measurements as Markdown."""
-    lines = [
-        "# Null-text inversion against the published loop, at the same inner steps",
-        "",
-        "Seconds a photo, medians of one run in turns, and in brackets the processor's, which",
-        "other work on the machine moves less; memory is the peak of tensors beside the weights.",
-        "",
-        "| network | way | seconds a photo | times as fast | peak memory | share of published |",
-        "|---|---|---|---|---|---|",
+    rows = [
+        (
+            r["network"],
+            r["way"],
+            f"{r['seconds_a_photo']:.2f} ({r['cpu_seconds_a_photo']:.2f})",
+            f"{r['times_as_fast']:.2f} ({r['times_as_fast_cpu']:.2f})",
+            mebibytes(r["peak_tensor_bytes"]),
+            f"{r['share_of_memory']:.2f}",
+        )
+        for r in manifest["measurements"]
     ]
-    for r in manifest["measurements"]:
-        lines.append(
-            f"| {r['network']} | {r['way']} | {r['seconds_a_photo']:.2f} "
-            f"({r['cpu_seconds_a_photo']:.2f}) | {r['times_as_fast']:.2f} "
-            f"({r['times_as_fast_cpu']:.2f}) | {r['peak_tensor_bytes'] / 2**20:.0f} MiB | "
-            f"{r['share_of_memory']:.2f} |"
-        )
-    lines.append("")
-    for name, s in manifest["subjects"].items():
-        lines.append(
-            f"- {name}: {s['shape']}; {s['parameters'] / 1e6:.1f} million parameters; "
-            f"{s['steps']} timesteps of {s['inner_steps']} inner steps, {s['rounds']} rounds; "
-            "memory at 1 timestep of 2"
-        )
-    lines.append(f"- {manifest['device']}, {manifest['threads']} threads")
-    return "\n".join(lines) + "\n"
+    return page(
+        "Null-text inversion against the published loop, at the same inner steps",
+        (
+            "Seconds a photo, medians of one run in turns, and in brackets the processor's, which",
+            "other work on the machine moves less; memory is the peak of tensors beside the",
+            "weights.",
+        ),
+        ("network", "way", "seconds a photo", "times as fast", "peak memory", "share of published"),
+        rows,
+        manifest,
+        lambda s: (
+            f"{s['shape']}; {s['parameters'] / 1e6:.1f} million parameters; {s['steps']} timesteps "
+            f"of {s['inner_steps']} inner steps, {s['rounds']} rounds; memory at 1 timestep of 2"
+        ),
+    )

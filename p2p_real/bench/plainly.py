@@ -29,6 +29,7 @@ def sampling_loop(
     scheduler: DDIMScheduler,
     guidance: float,
     after: Callable[[Tensor], Tensor] | None = None,
+    added: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """The loop of diffusers' own text-to-image pipeline, from given latents.
 
@@ -39,9 +40,16 @@ def sampling_loop(
         scheduler: with its timesteps set.
         guidance: guidance_scale.
         after: changes the latents after a step.
+        added: what SDXL's network is told besides the text, [2B, ...].
     """
     for t in scheduler.timesteps:
-        both = unet(torch.cat([x] * 2), t, encoder_hidden_states=text, return_dict=False)[0]
+        both = unet(
+            torch.cat([x] * 2),
+            t,
+            encoder_hidden_states=text,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
         uncond, cond = both.chunk(2)
         x = scheduler.step(uncond + guidance * (cond - uncond), t, x, return_dict=False)[0]
         x = x if after is None else after(x)

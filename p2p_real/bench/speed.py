@@ -6,126 +6,34 @@ numbers as another is held to it in the same run. Absolute times mean nothing on
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from edit import BlendWords, ControlStack, EditContext, edits, make_plan, published
-from edit.methods.p2p import P2P
-from inversion import Replay, sample
 from inversion.sampling import Progress, quiet
 
-from ..files import check_output_folder, write_json, write_text
-from ..measure import tensor_peak, versions
-from . import plainly
+from ..files import check_output_folder
+from ..measure import tensor_peak
 from .null_text import NULL_RATIOS, NullTextWays, text_agreement
-from .subjects import GUIDANCE, Subject, quarter, tabletop
+from .subjects import GUIDANCE, quarter, tabletop
+from .swaps import PLAIN, WINDOWS, EditWays
 from .timing import Timing, hold, in_turns, off
+from .writing import circumstances, mebibytes, page, write
 
-WINDOWS = {"cross_replace": 0.8, "self_replace": 0.4}
 AGREE = 1e-4  # of the largest value: latents after a whole walk
 SHORT = {"tabletop": (2, 3), "sd-shaped": (1, 2)}  # timesteps and Adam steps held to it
 
-# What is compared -----------------------------------------------------------------------------
-
-
-class EditWays:
-    """One word swap by every way; each gives latents [2, C, h, w]."""
-
-    def __init__(self, subject: Subject, steps: int) -> None:
-        self.subject, self.steps = subject, steps
-        self.size = subject.latents.shape[-2], subject.latents.shape[-1]
-        self.context = EditContext(subject.tokens[0], subject.tokens[1:], steps, self.size)
-        self.method = edits.create("p2p", mode="replace", compat=True, **WINDOWS)
-
-    def diffusers(self) -> Tensor:
-        """No control: diffusers' loop with its own processors."""
-        s = self.subject
-        text = s.text[[0, 0, 1, 2]]
-        x = s.latents.expand(2, -1, -1, -1)
-        return plainly.sampling_loop(s.unet, x, text, s.timed(self.steps), GUIDANCE)
-
-    def uncontrolled(self) -> Tensor:
-        """No control: our loop."""
-        return self._ours([])
-
-    def ours(self) -> Tensor:
-        return self._ours(make_plan(self.context, [self.method]).controls)
-
-    def ours_local(self) -> Tensor:
-        blend = BlendWords((self.subject.words,), start=0.2)
-        return self._ours(make_plan(self.context, [self.method], blend=blend).controls)
-
-    def _ours(self, controls: Any) -> Tensor:
-        s = self.subject
-        replay = Replay(s.latents.expand(self.steps + 1, -1, -1, -1))
-        stack = ControlStack(controls)
-        x = sample(s.denoiser((1, 2)), replay, s.schedule(self.steps), [stack], all_rows=True)
-        stack.report()
-        return x
-
-    def published(self) -> Tensor:
-        return self._published(None)
-
-    def published_local(self) -> Tensor:
-        pairs = zip(self.subject.tokens, self.subject.words, strict=True)
-        rows = [published.blend_selector(tokens, word) for tokens, word in pairs]
-        return self._published(torch.stack(rows).to(self.subject.latents.device))
-
-    def _published(self, blend: Tensor | None) -> Tensor:
-        s, targets = self.subject, self.context.targets
-        device = s.latents.device
-        side = self.size[0] // self.context.scale_near(16)
-        assert isinstance(self.method, P2P)
-        controller = plainly.PublishedReplace(
-            len(s.unet.attn_processors),
-            torch.stack([published.replace_mapper(self.context.source, t) for t in targets]).to(
-                device
-            ),
-            published.cross_window(self.steps, targets, self.method.cross_replace).to(device),
-            published.self_window(self.steps, self.method.self_replace),
-            (self.size[0] // 2) ** 2,
-            max(self.size[0] // 2, side) ** 2,
-            blend=blend,
-            blend_side=side,
-            start=int(0.2 * self.steps),
-        )
-        with plainly.explicit_attention(s.unet, controller):
-            return plainly.sampling_loop(
-                s.unet,
-                s.latents.expand(2, -1, -1, -1),
-                s.text[[0, 0, 1, 2]],
-                s.timed(self.steps),
-                GUIDANCE,
-                controller.after,
-            )
-
-    def ways(self) -> dict[str, Callable[[], Tensor]]:
-        return {
-            "diffusers' loop": self.diffusers,
-            "edit": self.ours,
-            "edit, local": self.ours_local,
-            "published edit": self.published,
-            "published edit, local": self.published_local,
-        }
-
-
 # (way, against, aim) of the table; a ratio is seconds of the way over seconds of the other
 EDIT_RATIOS = (
-    ("edit", "diffusers' loop", "at most 1.10"),
-    ("edit, local", "diffusers' loop", "at most 1.10"),
+    ("edit", PLAIN, "at most 1.10"),
+    ("edit, local", PLAIN, "at most 1.10"),
     ("edit", "published edit", "below 1"),
     ("edit, local", "published edit, local", "below 1"),
 )
-
-# The run --------------------------------------------------------------------------------------
 
 
 def run(
@@ -198,19 +106,14 @@ def run(
         "ratios": ratios,
         "agreement": agreement,
         "measurements": rows,
-        "device": device,
-        "machine": {"system": platform.system(), "processor": platform.machine()},
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **circumstances(device),
     }
-    write_text(folder / "results.csv", _csv(rows))
-    write_text(folder / "table.md", table(manifest))
-    write_json(folder / "manifest.json", manifest)
+    write(folder, manifest, table(manifest))
     return manifest
 
 
 def _edit_agreement(name: str, gave: dict[str, Tensor], plain: Tensor) -> dict[str, float]:
-    stock = gave["diffusers' loop"]
+    stock = gave[PLAIN]
     return {
         "uncontrolled: our loop and diffusers'": hold(
             f"{name}, uncontrolled", off(plain, stock), AGREE
@@ -259,34 +162,24 @@ def _ratio(
     }
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def table(manifest: Mapping[str, Any]) -> str:
     """The ratios as Markdown."""
     memory = {(r["network"], r["way"]): r["peak_tensor_bytes"] for r in manifest["measurements"]}
-    lines = [
-        "# Speed",
-        "",
-        "Seconds of the way over seconds of what it is held against, medians of one run in turns;",
-        "in brackets the same of processor seconds, which other work on the machine moves less.",
-        "",
-        "| network | way | against | ratio | aim | peak memory of tensors |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for r in manifest["ratios"]:
-        mine, theirs = (memory[r["network"], r[k]] / 2**20 for k in ("way", "against"))
-        lines.append(
-            f"| {r['network']} | {r['way']} | {r['against']} | {r['ratio']:.2f} "
-            f"({r['ratio_cpu']:.2f}) | {r['aim']} | {mine:.0f} MiB, {theirs:.0f} MiB |"
-        )
-    lines.append("")
-    for name, s in manifest["subjects"].items():
-        lines.append(f"- {name}: {s['shape']}; {s['parameters'] / 1e6:.1f} million parameters")
-    lines.append(f"- {manifest['device']}, {manifest['threads']} threads")
-    return "\n".join(lines) + "\n"
+        name, way, against = r["network"], r["way"], r["against"]
+        peaks = f"{mebibytes(memory[name, way])}, {mebibytes(memory[name, against])}"
+        ratio = f"{r['ratio']:.2f} ({r['ratio_cpu']:.2f})"
+        rows.append((name, way, against, ratio, r["aim"], peaks))
+    return page(
+        "Speed",
+        (
+            "Seconds of the way over seconds of what it is held against, medians of one run in",
+            "turns; in brackets the same of processor seconds, which other work on the machine",
+            "moves less.",
+        ),
+        ("network", "way", "against", "ratio", "aim", "peak memory of tensors"),
+        rows,
+        manifest,
+        lambda s: f"{s['shape']}; {s['parameters'] / 1e6:.1f} million parameters",
+    )

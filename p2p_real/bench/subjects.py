@@ -31,6 +31,30 @@ FULL: dict[str, Any] = {
     "attention_head_dim": 8,  # heads
     "cross_attention_dim": 768,
 }
+HALF: dict[str, Any] = {**FULL, "block_out_channels": (160, 320, 640, 640)}
+# SDXL's blocks, depths, heads, text and time ids, with half the channels of each head and layer
+XL: dict[str, Any] = {
+    "block_out_channels": (160, 320, 640),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),  # heads
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+TINY: dict[str, Any] = {
+    "block_out_channels": (8, 16, 32),
+    "transformer_layers_per_block": (1, 2, 3),
+    "attention_head_dim": (1, 2, 4),
+    "cross_attention_dim": 16,
+    "norm_num_groups": 8,
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 32,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,9 @@ class Subject:
         tokens: of source and target.
         words: the swapped pair.
         shape: the network in a few words.
+        pooled: [3, E] pooled text of the prompts (SDXL), or None.
+        time_ids: [3, 6] size conditioning (SDXL), or None.
+        stored_scale: the published code keeps maps of layers at this scale or coarser.
     """
 
     name: str
@@ -56,14 +83,27 @@ class Subject:
     tokens: tuple[Tokens, Tokens]
     words: tuple[str, str]
     shape: str
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+    stored_scale: int = 2
 
     def predict(self, x: Tensor, t: int, cond: TextCond) -> Tensor:
         """The network, as the walk asks it."""
         kind = next(self.unet.parameters()).dtype
         out: Tensor = self.unet(
-            x.to(kind), t, encoder_hidden_states=cond.embeds.to(kind), return_dict=False
+            x.to(kind),
+            t,
+            encoder_hidden_states=cond.embeds.to(kind),
+            added_cond_kwargs=_added(cond.pooled, cond.time_ids),
+            return_dict=False,
         )[0]
         return out.float()
+
+    def added(self, rows: list[int]) -> dict[str, Tensor] | None:
+        """What the network is told of some text rows besides the text."""
+        if self.pooled is None or self.time_ids is None:
+            return None
+        return _added(self.pooled[rows], self.time_ids[rows])
 
     def to(self, dtype: torch.dtype) -> Subject:
         """The same with a copy of the network in another precision."""
@@ -81,9 +121,15 @@ class Subject:
 
     def denoiser(self, rows: tuple[int, ...]) -> Denoiser:
         """Text rows as branches, under guidance."""
-        text = TextCond(self.text)
+        text = TextCond(self.text, self.pooled, self.time_ids)
         guide = ClassifierFree(GUIDANCE)
         return Denoiser(self, text.rows(rows), text.rows([0]), guide)
+
+
+def _added(pooled: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
+    if pooled is None or time_ids is None:
+        return None
+    return {"text_embeds": pooled, "time_ids": time_ids}
 
 
 def tabletop(device: str) -> Subject:
@@ -125,6 +171,49 @@ def sd15(device: str, side: int) -> Subject:
     """
     shape = f"Stable Diffusion 1.5's UNet, latents {side} a side; random weights"
     return _random("sd-1.5", device, side, FULL, shape)
+
+
+def half_sd15(device: str, side: int) -> Subject:
+    """Stable Diffusion 1.5's UNet with half of its channels and random weights.
+
+    Args:
+        device: where it computes.
+        side: of the latents; 128 for pictures of 1024 pixels.
+    """
+    shape = (
+        "Stable Diffusion 1.5's UNet with its own depths, heads and text and half of its channels; "
+        "random weights"
+    )
+    return _random("sd-1.5-half", device, side, HALF, shape)
+
+
+def half_sdxl(device: str, side: int) -> Subject:
+    """SDXL's UNet with half of its channels and random weights.
+
+    Args:
+        device: where it computes.
+        side: of the latents; 128 for pictures of 1024 pixels.
+    """
+    shape = (
+        "SDXL's UNet with its own depths, heads and text and half of its channels; random weights"
+    )
+    return _xl("sdxl-half", device, side, XL, shape)
+
+
+def sdxl_blocks(device: str, side: int) -> Subject:
+    """SDXL's blocks, text and time ids, small: depths 1, 2 and 3."""
+    shape = "SDXL's blocks at a fortieth of its channels; random weights"
+    return _xl("sdxl-blocks", device, side, {**XL, **TINY}, shape)
+
+
+def _xl(name: str, device: str, side: int, settings: dict[str, Any], shape: str) -> Subject:
+    made = _random(name, device, side, settings, shape)
+    inside = settings["projection_class_embeddings_input_dim"]
+    width = inside - 6 * settings["addition_time_embed_dim"]
+    pooled = torch.randn(3, width, generator=torch.Generator().manual_seed(1)).to(device)
+    pixels = 8.0 * side
+    ids = torch.tensor([[pixels, pixels, 0.0, 0.0, pixels, pixels]], device=device)
+    return dataclasses.replace(made, pooled=pooled, time_ids=ids.expand(3, -1), stored_scale=4)
 
 
 def _random(name: str, device: str, side: int, settings: dict[str, Any], shape: str) -> Subject:

@@ -7,6 +7,7 @@ Examples:
   p2p-real bench speed --out runs/speed
   p2p-real bench null-text --out runs/null-text
   p2p-real bench guidance --out runs/guidance
+  p2p-real bench control --out runs/control
 
 tabletop: the embedded world renders photos and the exact picture that each edit of them should
 give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
@@ -27,6 +28,7 @@ _OWN = {  # options of one benchmark alone
     "speed": ("quick",),
     "null-text": ("quick",),
     "guidance": ("quick",),
+    "control": ("quick",),
     "tabletop": (
         *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance"),
         *("plain_guidance", "local", "steps"),
@@ -40,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         choices=tuple(_OWN),
         help="tabletop: edits against their truth; speed: ratios on this machine; null-text: that "
-        "inversion against the published loop; guidance: pix2pix-zero's against its two passes",
+        "inversion against the published loop; guidance: pix2pix-zero's against its two passes; "
+        "control: an edit against plain sampling of the same rows",
     )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
-    speed = parser.add_argument_group("speed, null-text, guidance")
+    speed = parser.add_argument_group("speed, null-text, guidance, control")
     speed.add_argument("--quick", action="store_true", help="fewer repetitions")
     truths = parser.add_argument_group("tabletop: which edits")
     truths.add_argument(
@@ -124,9 +127,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.what == "tabletop":
         return _tabletop(args)
     folder = check_output_folder(args.out)
-    from ..bench import guidance, null_text, speed
+    from ..bench import control, guidance, null_text, speed
 
-    measures = {"null-text": null_text.run, "guidance": guidance.run, "speed": speed.run}
+    measures = {
+        "null-text": null_text.run,
+        "guidance": guidance.run,
+        "control": control.run,
+        "speed": speed.run,
+    }
     with options.bars(args) as bars:
         result = measures[args.what](folder, quick=args.quick, progress=bars)
     if not args.json:
