@@ -24,6 +24,7 @@ VERBS = (
     "caption",
     "invert",
     "edit",
+    "auto",
     "compare",
     "direction",
     "generate",

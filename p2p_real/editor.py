@@ -44,6 +44,7 @@ from .sweeping import Swept, sweep_photo
 
 if TYPE_CHECKING:
     from .attention import Attention
+    from .auto import AutoResult
 
 logger = logging.getLogger(__name__)
 
@@ -364,6 +365,20 @@ class Editor:
             OptionError, SettingError: there is no such number, or it cannot take a value.
         """
         return sweep_photo(self, inversion, over, target, asked)
+
+    def auto(
+        self, photos: Any, instruction: str | Sequence[str], **asked: Any
+    ) -> AutoResult | list[AutoResult]:
+        """Edit photos by an instruction in plain words, checked, and tried again where it fails.
+
+        Args:
+            photos: a photo, a folder of some, or a list.
+            instruction: such as "make the ball blue", for all, or one each.
+            **asked: see :func:`p2p_real.auto.auto`: ``out``, ``caption``, ``retry`` ...
+        """
+        from .auto import auto
+
+        return auto(self, photos, instruction, **asked)
 
     def mask(
         self, inversion: Inversion | PhotoLike, spec: str, target: str | None = None, **asked: Any

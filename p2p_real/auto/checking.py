@@ -1,0 +1,241 @@
+"""Whether an edit did what was said, without a truth to compare with: three figures and a verdict.
+
+Acted: how much the picture changed where it was to change, against the photo's reconstruction.
+Kept: how like the reconstruction it is everywhere else (for a change of the whole picture: how like
+its edges are). Said: whether the captioner, asked about the result, says the new thing and no
+longer the old one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from captioning.matching import words_of
+
+from ..metrics import pixels, psnr_where
+from ..numbers import finite
+
+if TYPE_CHECKING:
+    from captioning.understanding import Meaning
+
+SEEN = 24.0  # levels of 255: a difference that one sees
+ACTED = 0.05  # share of the region that must differ so much
+KEPT_DB = 24.0  # decibels outside the region; below, something else changed too
+KEPT_EDGES = 0.5  # likeness of edges where the whole picture changes
+_SIDE = 512  # edges are compared at this size at most
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One check.
+
+    Args:
+        ok: whether it is passed; None where it cannot be known.
+        value: what was measured, None where nothing was.
+        floor: the least that passes.
+        note: what was measured, or what was found, in words.
+    """
+
+    ok: bool | None
+    value: float | None
+    floor: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What an edit's picture shows.
+
+    Args:
+        acted, kept, said: the three checks.
+        caption: what the captioner says of the picture.
+    """
+
+    acted: Figure
+    kept: Figure
+    said: Figure
+    caption: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed (what cannot be known does not fail)."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that failed."""
+        return tuple(n for n in ("acted", "kept", "said") if getattr(self, n).ok is False)
+
+    @property
+    def undone(self) -> bool:
+        """Whether the change itself is missing."""
+        return self.acted.ok is False or self.said.ok is False
+
+    def rank(self) -> tuple[int, int]:
+        """How good: checks that did not fail, then whether the change is there."""
+        return 3 - len(self.failed), int(not self.undone)
+
+
+def acted(edited: Image.Image, reconstruction: Image.Image, region: np.ndarray | None) -> Figure:
+    """Share of the region whose pixels differ so that one sees it.
+
+    Args:
+        edited, reconstruction: pictures of one size.
+        region: bool [H, W], where the change belongs; None: the whole picture.
+    """
+    differs = np.abs(pixels(edited).astype(np.int16) - pixels(reconstruction)).mean(-1) > SEEN
+    share = float(differs.mean() if region is None else differs[region].mean())
+    where = "of the picture" if region is None else "of the place it belongs to"
+    return Figure(share >= ACTED, round(share, 4), ACTED, f"{share:.0%} {where} changed visibly")
+
+
+def kept(edited: Image.Image, reconstruction: Image.Image, region: np.ndarray | None) -> Figure:
+    """How like the reconstruction the rest is: decibels outside the region, or edges.
+
+    Args:
+        edited, reconstruction: pictures of one size.
+        region: bool [H, W], where the change belongs; None: the whole picture may change, and its
+            edges are to stay.
+    """
+    if region is None:
+        likeness = edges_alike(edited, reconstruction)
+        note = f"edges are {likeness:.2f} alike"
+        return Figure(likeness >= KEPT_EDGES, round(likeness, 3), KEPT_EDGES, note)
+    found = psnr_where(edited, reconstruction, ~region)
+    if found is None:
+        return Figure(None, None, KEPT_DB, "not known: the change may be everywhere")
+    value = finite(found)
+    text = "every pixel" if value is None else f"{value:.1f} dB"
+    return Figure(
+        found >= KEPT_DB,
+        None if value is None else round(value, 2),
+        KEPT_DB,
+        f"outside that place {text} to the reconstruction",
+    )
+
+
+def edges_alike(a: Image.Image, b: Image.Image) -> float:
+    """Correlation of two pictures' gradient magnitudes, -1 to 1: blind to an even change of light.
+
+    Pictures of one size; large ones are compared at a smaller one.
+    """
+    one, two = (_gradients(p) for p in (a, b))
+    one, two = one - one.mean(), two - two.mean()
+    scale = float(np.sqrt((one**2).sum() * (two**2).sum()))
+    return float((one * two).sum()) / scale if scale else 1.0
+
+
+def _gradients(picture: Image.Image) -> np.ndarray:
+    grey = Image.fromarray(pixels(picture)).convert("L")
+    grey.thumbnail((_SIDE, _SIDE))
+    down, across = np.gradient(np.asarray(grey, np.float64))
+    found: np.ndarray = np.hypot(down, across)
+    return found
+
+
+def said(meaning: Meaning, before: str, after: str) -> Figure:
+    """Whether a caption says the new thing, and no longer the old one.
+
+    A word counts as often as the target prompt has it, so that a second red thing must be named
+    red too.
+
+    Args:
+        meaning: what is to be said and what not.
+        before: what the captioner says of the photo; where it did not name the old thing, what it
+            says afterwards proves nothing.
+        after: what it says of the result.
+    """
+    source, target = (_count(text) for text in (meaning.source, meaning.target))
+    first, now = _count(before), _count(after)
+    gone = [w for w in _words(meaning.gone) if target[w] < source[w]]
+    new = _words(meaning.said)
+    if not gone and not new:
+        return Figure(None, None, None, "not known: no word tells this change")
+    unseen = [w for w in gone if first[w] <= target[w]]
+    if gone and len(unseen) == len(gone) and not new:
+        return Figure(
+            None, None, None, f"not known: the captioner did not name {_list(unseen)} in the photo"
+        )
+    known = [w for w in new if now[w] >= _least(w, source, target)]
+    missing = [w for w in new if w not in known]
+    staying = [w for w in gone if w not in unseen and now[w] > target[w]]
+    wanted = len(new) + len(gone) - len(unseen)
+    share = 1 - (len(missing) + len(staying)) / wanted if wanted else 1.0
+    if not missing and not staying:
+        return Figure(True, 1.0, 1.0, f"the caption says it: {after!r}")
+    if unseen and not staying and missing:
+        note = f"not known: the captioner did not name {_list(unseen)} in the photo either"
+        return Figure(None, round(share, 3), 1.0, note)
+    parts = [f"does not say {_list(missing)}"] if missing else []
+    parts += [f"still says {_list(staying)}"] if staying else []
+    return Figure(False, round(share, 3), 1.0, f"the caption {' and '.join(parts)}: {after!r}")
+
+
+def _least(word: str, source: Counter[str], target: Counter[str]) -> int:
+    """How often a caption must have a new word."""
+    return max(1, target[word]) if target[word] > source[word] else 1
+
+
+def _words(texts: Sequence[str]) -> list[str]:
+    """The words of phrases, each once, in lower case."""
+    return list(dict.fromkeys(w.lower() for text in texts for w in words_of(text)))
+
+
+def _count(text: str) -> Counter[str]:
+    return Counter(w.lower() for w in words_of(text))
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(repr(w) for w in words)
+
+
+def check(
+    meaning: Meaning,
+    before: str,
+    after: str,
+    edited: Image.Image,
+    reconstruction: Image.Image,
+    region: np.ndarray | None,
+) -> Checked:
+    """All three checks of one edit.
+
+    Args:
+        meaning: what was to be done.
+        before, after: captions of the photo and of the result.
+        edited, reconstruction: of the photo's own size.
+        region: bool [H, W], where the change belongs; None: the whole picture.
+    """
+    return Checked(
+        acted(edited, reconstruction, region),
+        kept(edited, reconstruction, region),
+        said(meaning, before, after),
+        after,
+    )
+
+
+def nothing(reason: str) -> Checked:
+    """The checks of an edit that changed nothing and made no picture."""
+    why = Figure(False, 0.0, ACTED, reason)
+    return Checked(why, Figure(None, None, None, "no picture"), Figure(None, None, None, ""), "")
+
+
+def floors() -> dict[str, float]:
+    """The least that passes, for what decides a result."""
+    return {"seen": SEEN, "acted": ACTED, "kept_db": KEPT_DB, "kept_edges": KEPT_EDGES}
+
+
+def plain(checked: Checked) -> dict[str, Any]:
+    """The checks for reports."""
+    names = ("acted", "kept", "said")
+    return {
+        **{n: vars(getattr(checked, n)) for n in names},
+        "caption": checked.caption,
+        "passed": checked.passed,
+        "failed": list(checked.failed),
+    }
