@@ -8,6 +8,7 @@ Examples:
   p2p-real bench null-text --out runs/null-text
   p2p-real bench guidance --out runs/guidance
   p2p-real bench control --out runs/control
+  p2p-real bench excite --limit 30 --out runs/excite
 
 tabletop: the embedded world renders photos and the exact picture that each edit of them should
 give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
@@ -20,15 +21,23 @@ from __future__ import annotations
 
 import argparse
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..editor import Editor
 
 _OWN = {  # options of one benchmark alone
     "speed": ("quick",),
     "null-text": ("quick",),
     "guidance": ("quick",),
     "control": ("quick",),
+    "excite": (
+        *("limit", "seed", "guidance", "steps"),
+        *("model", "lora", "device", "dtype", "offload"),
+    ),
     "tabletop": (
         *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance"),
         *("plain_guidance", "local", "steps"),
@@ -43,12 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(_OWN),
         help="tabletop: edits against their truth; speed: ratios on this machine; null-text: that "
         "inversion against the published loop; guidance: pix2pix-zero's against its two passes; "
-        "control: an edit against plain sampling of the same rows",
+        "control: an edit against plain sampling of the same rows; excite: two objects in a "
+        "prompt, without and with Attend-and-Excite",
     )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
     speed = parser.add_argument_group("speed, null-text, guidance, control")
     speed.add_argument("--quick", action="store_true", help="fewer repetitions")
-    truths = parser.add_argument_group("tabletop: which edits")
+    truths = parser.add_argument_group("tabletop, excite: which edits")
     truths.add_argument(
         "--kinds",
         metavar="K,K",
@@ -57,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truths.add_argument(
         "--per-kind", type=int, default=40, metavar="N", help="edits of each kind (40)"
     )
-    truths.add_argument("--limit", type=int, metavar="N", help="at most so many edits in all")
+    truths.add_argument(
+        "--limit", type=int, metavar="N", help="at most so many edits in all; excite: prompts (30)"
+    )
     truths.add_argument(
         "--seed", type=int, default=21, metavar="S", help="of the held-out scenes (21)"
     )
@@ -126,6 +138,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise OptionError(f"--{name.replace('_', '-')} belongs to bench {what}; leave it out")
     if args.what == "tabletop":
         return _tabletop(args)
+    if args.what == "excite":
+        return _excite(args)
     folder = check_output_folder(args.out)
     from ..bench import control, guidance, null_text, speed
 
@@ -143,15 +157,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
-    from ..numbers import METHOD, check_numbers
+def _loader(args: argparse.Namespace) -> Callable[[], Editor]:
+    """What loads the models in each process; their options are checked."""
+    from ..numbers import check_numbers
 
     check_numbers(steps=args.steps, seed=args.seed)
     options.check_model(args)
     options.calm_threads(args.model)
-    from ..bench.tabletop.running import load_tabletop, run
+    from ..bench.tabletop.running import load_tabletop
 
-    load = functools.partial(
+    return functools.partial(
         load_tabletop,
         args.model,
         device=args.device,
@@ -159,6 +174,30 @@ def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
         lora=args.lora,
         offload=args.offload,
     )
+
+
+def _excite(args: argparse.Namespace) -> dict[str, Any]:
+    load = _loader(args)
+    from ..bench.excite import LIMIT, run
+
+    with options.bars(args) as bars:
+        found = run(
+            args.out,
+            limit=LIMIT if args.limit is None else args.limit,
+            seed=args.seed,
+            guidance=args.guidance,
+            steps=args.steps,
+            load=load,
+            progress=bars,
+        )
+    return _shown(args, found)
+
+
+def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
+    load = _loader(args)
+    from ..bench.tabletop.running import run
+    from ..numbers import METHOD
+
     with options.bars(args) as bars:
         found = run(
             args.out,
@@ -179,6 +218,11 @@ def _tabletop(args: argparse.Namespace) -> dict[str, Any]:
         )
     if not found:  # the first process of accelerate launch speaks for all
         raise SystemExit(0)
+    return _shown(args, found)
+
+
+def _shown(args: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
+    """What a run found, with its table and files on the screen."""
     if not args.json:
         from pathlib import Path
 

@@ -135,8 +135,8 @@ def read_ways(
     """
     if local not in LOCALS:
         raise TabletopError(f"--local {local!r}: there are {', '.join(LOCALS)}")
-    scales = _scales(guidance, "--guidance")
-    bounds = scales if plain_guidance is None else _scales(plain_guidance, "--plain-guidance")
+    scales = read_scales(guidance, "--guidance")
+    bounds = scales if plain_guidance is None else read_scales(plain_guidance, "--plain-guidance")
     asked = _edits(edits)
     if local != "no" and any("local" in more for _, more in asked):
         raise TabletopError("--local and an edit with +local say the same: give one")
@@ -187,7 +187,12 @@ def _edits(asked: str | Iterable[str | EditAsked]) -> list[tuple[EditAsked, tupl
     return found
 
 
-def _scales(asked: str | Iterable[float] | None, option: str) -> list[float | None]:
+def read_scales(asked: str | Iterable[float] | None, option: str) -> list[float | None]:
+    """Guidance scales from ``"1.5,3"``; None is one that suits the model.
+
+    Raises:
+        TabletopError, OptionError: no number, one out of range, or one given twice.
+    """
     if asked is None:
         return [None]
     found: list[float | None] = []
