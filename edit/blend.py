@@ -24,7 +24,8 @@ class LocalBlend(Control):
     """Blend on a mask from words.
 
     Args:
-        words: [B, T] in {0, 1}; the tokens whose attention makes the mask, a row a prompt.
+        words: [B, T] in {0, 1}; the tokens whose attention makes the mask, a row a prompt. A row
+            may be empty where the other prompt of the pair has some.
         subtract: the same for words whose place is taken out of the mask, or None.
         threshold: share of the map's maximum above which a place counts, for words and subtract.
         start: first fraction of the walk that is not blended.
@@ -32,7 +33,7 @@ class LocalBlend(Control):
             the network has none of them, those of the nearest scale it has.
 
     Raises:
-        ValueError: a prompt without any token to read.
+        ValueError: a pair of prompts without any token to read.
     """
 
     label = "local blend"
@@ -48,7 +49,7 @@ class LocalBlend(Control):
         scales: Sequence[int] = (4,),
     ) -> None:
         for selector in (words, subtract):
-            if selector is not None and not (selector.sum(-1) > 0).all():
+            if selector is not None and not _readable(selector):
                 raise ValueError("local blend: a prompt has none of the words its mask is read of")
         self.words, self.subtract = words, subtract
         self.threshold, self.first, self.scales = threshold, start, tuple(scales)
@@ -105,6 +106,7 @@ class LocalBlend(Control):
     @staticmethod
     def _above(maps: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
         maps = interpolate(maps, size, mode="nearest")
+        # nothing is above a share of nothing: a prompt without the word adds no place
         found = maps / maps.amax((2, 3), keepdim=True) > threshold
         return found | found[:1]
 
@@ -123,6 +125,12 @@ class LocalBlend(Control):
                 "words, subtract fewer, or lower the threshold (--local-threshold)"
             )
         return {"mask_coverage": coverage}
+
+
+def _readable(selector: Tensor) -> bool:
+    """Whether the source or the target of every pair has a token to read."""
+    some = selector.sum(-1) > 0
+    return bool((some[0] | some[1:]).all()) if len(some) > 1 else bool(some.all())
 
 
 def nearest(there: set[int], wanted: Sequence[int]) -> set[int]:

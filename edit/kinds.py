@@ -2,7 +2,8 @@
 
 Light, time of day, weather and season belong to no object: every place of the picture must change
 a little, from the first steps on. Held maps and held self-attention forbid just that, so such edits
-want short windows; edits of objects want long ones.
+want short windows. A thing that comes or goes needs room for a new layout in its place: windows of
+half the length. Edits of a thing that stays want long ones.
 """
 
 from __future__ import annotations
@@ -33,3 +34,21 @@ def changes_light(pairs: Iterable[tuple[str, str, str]]) -> bool:
         for word in re.findall(r"[\w-]+", f"{source} {target}".lower())
     }
     return not words.isdisjoint(LIGHT_WORDS)
+
+
+PHRASE_WORDS = frozenset(
+    "a an the and with without wearing holding beside behind under near next on in".split()  # noqa: SIM905
+)
+
+
+def changes_phrases(pairs: Iterable[tuple[str, str, str]]) -> bool:
+    """Whether a whole phrase comes or goes ("and a white ball"), not only a word ("striped").
+
+    Args:
+        pairs: (source words, target words, kind) as :func:`edit.align.align` gives them.
+    """
+    return any(
+        not PHRASE_WORDS.isdisjoint(f"{source} {target}".lower().split())
+        for source, target, kind in pairs
+        if kind in ("new", "dropped")
+    )

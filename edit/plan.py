@@ -23,7 +23,8 @@ class BlendWords:
 
     Args:
         words: one entry a word: its name in the source and in the targets ("cat", "dog"); the
-            last name serves all further targets.
+            last name serves all further targets. A word that only one of the two prompts has (it
+            is added, or removed) is looked for on that prompt's picture alone.
         subtract: the same, for what is taken out of the mask.
         threshold: share of a map's maximum that counts, for words and for subtract.
         start: first fraction of the walk that is not blended.
@@ -42,7 +43,7 @@ class BlendWords:
         """The control of this blend.
 
         Raises:
-            WordNotFound: a word stands neither in its prompt nor opposite a word that does.
+            WordNotFound: a word stands neither in a target nor in the source.
         """
         words = self._selectors(self.words, context)
         subtract = self._selectors(self.subtract, context) if self.subtract else None
@@ -68,16 +69,21 @@ class BlendWords:
 
 
 def _find(tokens: Tokens, word: str, context: EditContext, b: int) -> tuple[int, ...]:
-    """Positions of a word in one prompt, or of what stands opposite it in the other."""
+    """Positions of a word in one prompt, or of what stands opposite it in the other.
+
+    None where nothing stands opposite it: the word comes or goes.
+    """
     try:
         return tokens.find(word)
     except WordNotFound as missing:
         others = context.targets if b == 0 else (context.source,)
+        stands = False
         for other in others:
             try:
                 places = other.find(word)
             except WordNotFound:
                 continue
+            stands = True
             if b == 0:
                 matrix = align(tokens, other).matrix
                 found = matrix[:, list(places)].sum(1).nonzero()
@@ -86,6 +92,8 @@ def _find(tokens: Tokens, word: str, context: EditContext, b: int) -> tuple[int,
                 found = matrix[list(places)].sum(0).nonzero()
             if len(found):
                 return tuple(int(i) for i in found)
+        if stands:
+            return ()
         raise missing
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (  # type: ignore[attr-defined]
@@ -168,14 +169,19 @@ def variants(names: Iterable[str], component: str) -> set[str]:
 
 @contextmanager
 def quiet_bars() -> Iterator[None]:
-    """Without the loading bars of transformers; they come back as they were."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    """Without the loading bars of both libraries; they come back as they were."""
+    shown = [log for log in (transformers_logging, diffusers_logging) if _shows_bars(log)]
+    for log in shown:
+        log.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for log in shown:
+            log.enable_progress_bar()
+
+
+def _shows_bars(log: Any) -> bool:
+    return bool(log.is_progress_bar_enabled())
 
 
 def stem(component: str) -> str:

@@ -99,16 +99,18 @@ def blend_words(pair: TruthPair) -> dict[str, str] | None:
         pair: A photo and its true edit.
 
     Returns:
-        Source word to target word. None where the whole picture changes, and where an object
-        comes or goes: a blend looks for a word that both captions have or swap.
+        Source word to target word; twice the same word where an object comes or goes, which only
+        one of the captions has. None where the whole picture changes.
     """
     parts = pair.edit["edits"] if pair.edit["op"] == "several" else [pair.edit]
-    if any(part["op"] in ("light", "add", "remove") for part in parts):
+    if any(part["op"] == "light" for part in parts):
         return None
-    return {
-        _words(pair.record, part, gone=True)[-1]: _words(pair.edited, part, gone=False)[-1]
-        for part in parts
-    }
+    found = {}
+    for part in parts:
+        gone = _words(pair.record, part, gone=True)
+        come = _words(pair.edited, part, gone=False)
+        found[(gone or come)[-1]] = (come or gone)[-1]
+    return found
 
 
 def _words(record: Record, edit: Edit, gone: bool) -> tuple[str, ...]:

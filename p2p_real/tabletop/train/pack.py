@@ -23,6 +23,7 @@ from p2p_real.tabletop.train.loop import load_averaged
 from p2p_real.tabletop.train.settings import Settings
 
 DEFAULTS = "p2p_real.json"  # a checkpoint's own settings for editing
+SHARD = "12MB"  # a file's most, so that the folder travels where files must be small
 
 
 def pack(settings: Settings, clip: CLIPTokenizer, bert: BertTokenizer) -> Path:
@@ -68,7 +69,9 @@ def _pack_checkpoint(settings: Settings, tokenizer: CLIPTokenizer, folder: Path)
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(dtype=torch.float16).save_pretrained(
+        folder, safe_serialization=True, max_shard_size=SHARD
+    )
     _prefix(folder / "text_encoder" / "model.safetensors")
     _write_vocabulary(folder / "tokenizer")
 

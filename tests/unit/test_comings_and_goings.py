@@ -1,0 +1,96 @@
+"""Words that only one of two prompts has: where a local blend looks, and how long maps are held."""
+
+import numpy as np
+import pytest
+import torch
+
+from edit import BlendWords, Tokens, WordNotFound
+from edit.align import align
+from edit.kinds import changes_light, changes_phrases
+from edit.method import EditContext
+from p2p_real import Editor
+from p2p_real.tabletop import PHOTOS
+
+TWO = "a red cube and a yellow mug on the grass at noon"
+ONE = "a red cube on the grass at noon"
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load("tabletop", cache=False)
+
+
+def selectors(editor: Editor, words: str, source: str, *targets: str) -> torch.Tensor:
+    tokens: list[Tokens] = [editor.backbone.tokens(p) for p in (source, *targets)]
+    context = EditContext(tokens[0], tokens[1:], 4, (16, 16))
+    return BlendWords(((words,),)).control(context).words
+
+
+def test_a_word_that_goes_is_looked_for_in_the_photo_alone(editor: Editor) -> None:
+    rows = selectors(editor, "mug", TWO, ONE)
+    assert rows[0].nonzero().flatten().tolist() == list(editor.backbone.tokens(TWO).find("mug"))
+    assert not rows[1].any()
+
+
+def test_a_word_that_comes_is_looked_for_in_the_new_picture_alone(editor: Editor) -> None:
+    rows = selectors(editor, "mug", ONE, TWO)
+    assert not rows[0].any()
+    assert rows[1].sum() == 1
+
+
+def test_a_word_that_no_prompt_has_is_refused(editor: Editor) -> None:
+    with pytest.raises(WordNotFound, match="donut"):
+        selectors(editor, "donut", TWO, ONE)
+
+
+def test_each_target_needs_a_place_to_look_at(editor: Editor) -> None:
+    with pytest.raises(WordNotFound, match="mug"):
+        selectors(editor, "mug", ONE, TWO, ONE)
+
+
+def test_a_removed_thing_keeps_the_rest(editor: Editor) -> None:
+    made = editor.edit(
+        PHOTOS / "red_cube_and_yellow_mug.png",
+        source=TWO,
+        remove="yellow mug",
+        local="mug",
+        paste_back=True,
+        steps=6,
+    )
+    assert 0 < made.report["mask_coverage"] < 0.7
+    before, after = np.asarray(made.source), np.asarray(made.image)
+    changed = (before != after).any(-1)
+    assert changed.any()
+    assert not changed[np.asarray(made.mask.resize(made.image.size)) == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "light", "phrase"),
+    [
+        (TWO, ONE, False, True),
+        (ONE, TWO, False, True),
+        (ONE, ONE.replace("red", "red striped"), False, False),
+        (ONE, ONE.replace("cube", "mug"), False, False),
+        (ONE, ONE.replace("noon", "night"), True, False),
+        ("a cat", "a cat wearing a hat", False, True),
+        (ONE, ONE, False, False),
+    ],
+)
+def test_kinds_of_changes(
+    editor: Editor, source: str, target: str, light: bool, phrase: bool
+) -> None:
+    pairs = align(editor.backbone.tokens(source), editor.backbone.tokens(target)).pairs
+    assert (changes_light(pairs), changes_phrases(pairs)) == (light, phrase)
+
+
+def test_windows_follow_the_kind(editor: Editor) -> None:
+    photo = PHOTOS / "red_cube_and_yellow_mug.png"
+    inversion = editor.invert(photo, prompt=TWO, steps=5, method="direct", verify=False)
+    for change, cross in (
+        ({"remove": "yellow mug"}, 0.4),
+        ({"swap": {"noon": "night"}}, 0.2),
+        ({"swap": {"red": "blue"}}, 0.8),
+        ({"remove": "yellow mug", "cross_replace": 0.6}, 0.6),
+    ):
+        report = editor.edit(inversion, **change).report
+        assert report["edit_settings"]["p2p"]["cross_replace"] == cross
