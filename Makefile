@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_OUT ?= demo
+LAVIS_OUT ?= build/lavis
 
-.PHONY: demo test lint install install-dev bench clean
+.PHONY: demo test lavis-test lint install install-dev bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -27,6 +28,10 @@ demo: install
 # one thread a process: on a shared machine two threads in each are slower than one
 test: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+# makes the environment of --captioner lavis by pip, 200 MB, and captions by LAVIS's own class
+lavis-test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.lavis_check $(LAVIS_OUT)
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -43,3 +43,17 @@ class Captioner(Protocol):
             max_new_tokens: At most so many tokens after the prefix.
         """
         ...
+
+
+def check_question(images: object, num_beams: int, max_new_tokens: int) -> None:
+    """Refuses what no captioner can be asked.
+
+    Raises:
+        CaptionerError: One picture instead of a list, or a number below 1.
+    """
+    if not isinstance(images, Sequence):
+        raise CaptionerError("caption takes a list of pictures; put the one into a list")
+    if num_beams < 1 or max_new_tokens < 1:
+        raise CaptionerError(
+            f"beams ({num_beams}) and new tokens ({max_new_tokens}) must be at least 1"
+        )

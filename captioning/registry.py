@@ -25,8 +25,22 @@ def _blip(checkpoint: Checkpoint, device: str | torch.device | None) -> Captione
     return BlipCaptioner(checkpoint, device=device)
 
 
+def _blip2(checkpoint: Checkpoint, device: str | torch.device | None) -> Captioner:
+    from captioning.blip2 import Blip2Captioner
+
+    return Blip2Captioner(checkpoint, device=device)
+
+
+def _lavis(checkpoint: Checkpoint, device: str | torch.device | None) -> Captioner:
+    from captioning.lavis import LavisCaptioner
+
+    return LavisCaptioner(checkpoint, device=None if device is None else str(device))
+
+
 _BUILDERS: dict[str, Callable[[Checkpoint, Any], Captioner]] = {
     "blip": _blip,
+    "blip2": _blip2,
+    "lavis": _lavis,
 }
 
 
@@ -59,7 +73,8 @@ def load_captioner(
 
     Args:
         name: One of `captioners()`.
-        checkpoint: A local folder or a hub id; None takes the captioner's own default.
+        checkpoint: A local folder, or (but for lavis) a hub id; None takes the captioner's own
+            default.
         device: A torch device; None takes CUDA, then MPS, then the CPU.
 
     Raises:

@@ -13,6 +13,15 @@ from typing import Any
 
 import torch
 
+from captioning.lavis_environment import (
+    MAKE,
+    LavisEnvironment,
+    environment_folder,
+    find_environment,
+    trouble_with,
+)
+from inversion.sampling import Progress, quiet
+
 from .cache import default_folder
 
 LIBRARIES = (
@@ -68,6 +77,44 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def look_at_lavis() -> dict[str, Any]:
+    """The environment of the captioner lavis, and whether LAVIS can be imported in it."""
+    found = find_environment()
+    if found is None:
+        return {"folder": str(environment_folder()), "there": False}
+    return _about(found, trouble_with(found))
+
+
+def make_lavis(folder: str | None, pins: str, progress: Progress = quiet) -> dict[str, Any]:
+    """Makes that environment, unless it is there and works.
+
+    Args:
+        folder: where; None for where it was, or a folder of the user's cache.
+        pins: ``current`` or ``own``.
+        progress: called with what is done.
+
+    Raises:
+        CaptionerError: says what failed.
+    """
+    from captioning.lavis_making import make_environment
+
+    made, now = make_environment(Path(folder) if folder else None, pins, progress)
+    return {**_about(made, None), "made_now": now}
+
+
+def _about(found: LavisEnvironment, trouble: str | None) -> dict[str, Any]:
+    return {
+        "folder": str(found.folder),
+        "there": True,
+        "trouble": trouble,
+        "pins": found.pins,
+        "packages": dict(found.packages),
+        "seconds": found.seconds,
+        "bytes": found.bytes,
+        "fetched_bytes": found.fetched_bytes,
+    }
 
 
 def predict(
@@ -137,6 +184,8 @@ def describe(report: dict[str, Any]) -> str:
     if report["missing"]:
         lines.append("not installed (only needed for)")
         lines += [f"  {n:<13} {why}" for n, why in report["missing"].items()]
+    if "lavis" in report:
+        lines += _lavis_lines(report["lavis"])
     plan = report.get("plan")
     if plan:
         width, height = plan["size"]
@@ -155,6 +204,20 @@ def describe(report: dict[str, Any]) -> str:
                 f"{less['peak_memory_bytes'] / 2**20:.0f} MiB"
             )
     return "\n".join(lines)
+
+
+def _lavis_lines(lavis: Mapping[str, Any]) -> list[str]:
+    """Where the captioner lavis runs, in words."""
+    if not lavis["there"]:
+        return [f"captioner lavis\n  no environment in {lavis['folder']} ({MAKE})"]
+    state = f"{lavis['trouble']}; {MAKE}" if lavis["trouble"] else "works"
+    packages = ", ".join(f"{name} {version}" for name, version in lavis["packages"].items())
+    return [
+        f"captioner lavis\n  {lavis['folder']}: {state}",
+        f"  {lavis['pins']} pins, made in {lavis['seconds']:.0f} s, "
+        f"{lavis['bytes'] / 1e6:.0f} MB on disk, {lavis['fetched_bytes'] / 1e6:.0f} MB fetched",
+        f"  {packages}",
+    ]
 
 
 def _span(plan: Mapping[str, Any]) -> str:

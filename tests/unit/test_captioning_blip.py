@@ -149,7 +149,7 @@ def test_wrong_questions(blip: Captioner, images: list[Image.Image]) -> None:
     ("missing", "said"),
     [
         ("config.json", "config.json"),
-        ("model.safetensors", "model.safetensors or pytorch_model.bin"),
+        ("model.safetensors", "model.safetensors or model.safetensors.index.json"),
         ("preprocessor_config.json", "preprocessor_config.json or processor_config.json"),
     ],
 )
