@@ -11,7 +11,6 @@ from captioning.change import (
     find_things,
     together,
 )
-from captioning.clauses import NotUnderstood
 from captioning.grammar import (
     ARTICLES,
     OBJECT_PARTICIPLES,
@@ -19,12 +18,15 @@ from captioning.grammar import (
     article_like,
     is_participle,
 )
+from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     ASPECTS,
+    GROUP_OF,
+    describes,
     group_of,
     rank,
 )
-from captioning.matching import Span, reference
+from captioning.matching import Span, nearest, reference
 from captioning.phrases import (
     NounPhrase,
     Unit,
@@ -167,6 +169,9 @@ def give(text: str, phrase: NounPhrase, value: str, aspect: str) -> Change:
     moved = target[phrase.start : head[1]].split(" ", 1)
     after = moved[-1] if phrase.determiner else target[phrase.start : head[1]]
     notes = [note_of(a, b, noun) for a, b in changed]
+    for word in words:
+        if not describes(word) and word.isalpha() and (near := nearest(word, GROUP_OF)):
+            notes.append(f"{word!r} is taken as it stands; if {near[0]!r} was meant, say so")
     return Change(target, kind, changed, local, (name, after), notes=tuple(notes))
 
 

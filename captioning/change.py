@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from captioning.clauses import NotUnderstood
 from captioning.grammar import (
     ARTICLES,
     article_for,
 )
+from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     MASS,
     is_plural,

@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from captioning.grammar import ARTICLES, DETERMINERS, MEDIA
+from captioning.instruction import Instruction
 from captioning.kinds_of_words import (
+    IN,
+    MASS,
     MATERIALS_AS_NOUNS,
+    ON,
     PARTICIPLES,
     PICTURES,
     SCENES,
+    SHADES,
     STYLE_WORDS,
     describes,
     group_of,
     positive,
+    singular,
 )
-from captioning.matching import RewriteError
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One thing to do.
-
-    Attributes:
-        op: "attribute", "swap", "remove", "add", "scene", "amount" or "style".
-        target: words of the thing without its article: "ball", "red ball", "it", "second ball";
-            "" for a scene, a style, or an amount of the whole picture.
-        value: "blue", "cylinder", "night", "striped", "a small cat", "watercolour".
-        place: of an add, or of a thing that is put somewhere: "on the table"; "" for none.
-        amount: of "amount": above 0 more, below 0 less; slightly 0.5, more 1, much more 2.
-        text: the clause as given.
-        aspect: what of the thing changes, where that is said: "colour", "material", "background";
-            "words" where the very words go ("replace the red ball with a cube"), "with" of an add
-            that the first thing has ("with a hat").
-    """
-
-    op: str
-    target: str
-    value: str
-    place: str = ""
-    amount: float = 0
-    text: str = ""
-    aspect: str = ""
-
-
-class NotUnderstood(RewriteError):
-    """An instruction that cannot be read, or that this caption gives no sense; one line."""
-
 
 DET = r"(?:the|a|an|this|that|its|his|her|their|my|your|all|every|some|both)"
 PIC = rf"(?:(?:the|this|my|whole|entire) )*(?:{'|'.join(sorted(PICTURES))})(?: (?:photo|thing))?"
@@ -92,8 +65,12 @@ def without_article(text: str) -> str:
 
 
 def _arrow(c: str) -> Instruction | None:
-    m = re.fullmatch(r"(?:change |turn )?(.+?)\s*->\s*(.+)", c)
-    return Instruction("swap", m[1], m[2], aspect="words") if m and "->" not in m[2] else None
+    m = re.fullmatch(r"(?:change |turn )?(.+?)\s*(?:->|=)\s*(.+)", c)
+    return (
+        Instruction("swap", m[1], m[2], aspect="words")
+        if m and not re.search("->|=", m[2])
+        else None
+    )
 
 
 def _replacing(c: str) -> Instruction | None:
@@ -154,6 +131,7 @@ def _aspects(c: str) -> Instruction | None:
         or re.fullmatch(rf"{verb} (?P<t>(?:the |this |my ).+?) {_ASPECT} {to}", c)
         or re.fullmatch(r"(?:make|turn) (?P<t>)(?:the )?(?P<aspect>background|backdrop|ground"
                         r"|floor|light(?:ing)?|weather|season) (?:into )?(?P<v>.+)", c)
+        or re.fullmatch(rf"(?P<t>)the {_ASPECT} (?:should|must|to) (?:be|become) (?P<v>.+)", c)
     )  # fmt: skip
     if m is None:
         return None
@@ -203,7 +181,7 @@ def _into(c: str) -> Instruction | None:
 
 def _becoming(thing: str, value: str) -> Instruction:
     """What "turn THING into VALUE" is: a style, a scene, another look, or another thing."""
-    whole = re.fullmatch(rf"(?:it|this|{PIC})", thing)
+    whole = re.fullmatch(rf"(?:it|this|{PIC})", thing) or _is_light(without_article(thing))
     if whole and (found := _picture(value)):
         return found
     return _swapping(thing, value, "")
@@ -214,7 +192,10 @@ def _swapping(thing: str, value: str, aspect: str) -> Instruction:
     adjectives = _adjectives(one[1] if one else value)
     if adjectives and (one or not re.match(r"(?:an?|the) ", value)):
         words = without_article(thing).split()
-        if aspect != "words" or not describes(words[-1]):
+        stuff = words[-1] in MASS
+        if (not describes(words[-1]) or (aspect != "words" and stuff)) and not (
+            stuff and adjectives in MASS
+        ):
             return Instruction("attribute", thing, adjectives)
     return Instruction("swap", thing, value, aspect=aspect)
 
@@ -252,13 +233,16 @@ def scene_of(value: str, clause: str) -> Instruction:
 
 
 def _should(c: str) -> Instruction | None:
+    colour = re.fullmatch(r"(?:see |show )?(the .+?) in (\w+)", c)
+    if colour and group_of(colour[2]) == "colour":
+        return Instruction("attribute", colour[1], colour[2])
     must = "should|must|shall|to|needs to|has to|can"
     m = re.fullmatch(
         rf"(?:let |have )?(.+?) (?:{must}) (?:be(?:come)?|look|turn) (.+)"
         r"|(?:let |have )?(.+?) (?:is|are|be|become|becomes) (.+)",
         c,
     )
-    if m is None:
+    if m is None or not re.match(rf"(?:it|this|they|{DET} .+|[a-z]+s)$", m[1] or m[3]):
         return None
     return _made(f"{m[1] or m[3]} {m[2] or m[4]}", m[1] or m[3], m[2] or m[4])
 
@@ -292,6 +276,8 @@ def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
         doing = PARTICIPLES.get(verb[2], verb[2])
         return Instruction("attribute", verb[1], doing + (verb[3] or ""))
     named = re.fullmatch(r"(.+?) (an? .+)", body)
+    if named and (shade := _shade(without_article(named[2]))):
+        return Instruction("attribute", named[1], shade)
     if named and named[1].lower() not in DETERMINERS:
         return _swapping(named[1], named[2], "")
     found_thing, found_value = split_adjectives(body)
@@ -301,6 +287,13 @@ def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
     if not split[0] and len(words) == 3 and words[0].lower() in DETERMINERS:
         split = " ".join(words[:-1]), words[-1]  # one word that is not known: "the door ajar"
     return Instruction("attribute", *split) if split[0] and len(split[1].split()) < 4 else None
+
+
+def _shade(value: str) -> str:
+    """ "light red" of "lighter red", which is a colour and not a thing."""
+    words = [positive(word) or word for word in value.split()]
+    shades = len(words) > 1 and all(word in SHADES for word in words[:-1])
+    return " ".join(words) if shades and group_of(words[-1]) == "colour" else ""
 
 
 def split_adjectives(text: str) -> tuple[str, str]:
@@ -352,17 +345,33 @@ def _adding(c: str) -> Instruction | None:
         if re.fullmatch(PIC, put[1]) or put[1] in ("it", "this"):
             return Instruction("scene", "", put[2], aspect="background")
         return Instruction("scene", put[1], put[2], put[2], aspect="background")
-    if whole and (back := re.fullmatch(r"(?:an? |the )?(.+) (?:background|backdrop)", body)):
+    if whole and (
+        back := re.fullmatch(r"(?:an? |the )?(.+)(?<! the) (?:background|backdrop)", body)
+    ):
         return Instruction("scene", "", f"{back[1]} background", aspect="background")
+    if put and whole and put[2] == "in the background" and _is_place(put[1]):
+        return Instruction("scene", "", put[1], aspect="background")
     if put:
         return Instruction("add", "", put[1], put[2], aspect=whole)
+    adjective = MATERIALS_AS_NOUNS.get(without_article(body), "")
+    if group_of(adjective) == "pattern" and body != "flowers":
+        return Instruction("attribute", "it", adjective)
     if c.startswith(("put", "set", "have", "let", "place", "stand")):
         return None
     return Instruction("add", "", body, aspect=whole)
 
 
+def _is_place(value: str) -> bool:
+    return singular(value.split()[-1]) in ON | IN
+
+
 def _styling(c: str) -> Instruction | None:
-    m = re.fullmatch(r"(?:as|as if it were|like|draw it as|show it as|render (?:it )?as) (.+)", c)
+    by = re.fullmatch(
+        r"(?:as if |like |as )?(?:it (?:were|was) )?(?:painted|drawn|made) by (.+)", c
+    )
+    if by:
+        return Instruction("style", "", f"in the style of {by[1]}")
+    m = re.fullmatch(r"(?:as if it were|as|like|draw it as|show it as|render (?:it )?as) (.+)", c)
     if m:
         return Instruction("style", "", _style(m[1]))
     m = re.fullmatch(

@@ -14,14 +14,13 @@ from captioning.clauses import (
     READERS,
     REMOVE,
     REMOVES,
-    Instruction,
-    NotUnderstood,
     scene_of,
     split_adjectives,
     without_article,
 )
 from captioning.grammar import ARTICLES
-from captioning.kinds_of_words import SIZES, describes
+from captioning.instruction import Instruction, NotUnderstood
+from captioning.kinds_of_words import SCENES, SIZES, describes, positive
 from captioning.matching import squash
 
 __all__ = ["FORMS", "Instruction", "NotUnderstood", "parse_instruction"]
@@ -91,18 +90,31 @@ def parse_instruction(text: str) -> tuple[Instruction, ...]:
         NotUnderstood: a clause is none of `FORMS`; the line names it and the nearest form.
     """
     clean = _bare(_cased(squash(text.replace("’", "'").replace("→", "->").replace("=>", "->"))))
+    clean = re.sub(r"\s*&\s*", " and ", clean)
     if not re.search(r"\w", clean):
         raise NotUnderstood("the instruction is empty: say for example 'make the ball blue'")
     found: list[Instruction] = []
     for clause in _clauses(clean):
-        found += _clause(clause)
+        for one in _clause(clause):
+            found.append(_meant(one, found[-1] if found else None))
     return tuple(found)
+
+
+def _meant(one: Instruction, before: Instruction | None) -> Instruction:
+    """With the thing of the instruction before, where this one says "it" or only "less shiny"."""
+    last = {"attribute": "target", "amount": "target", "swap": "value", "add": "value"}
+    thing = getattr(before, last[before.op]) if before and before.op in last else ""
+    again = one.target in ("it", "this") or (
+        one.op == "amount" and not one.target and before is not None and before.op != "add"
+        and one.value not in SCENES
+    )  # fmt: skip
+    return replace(one, target=without_article(thing)) if thing and again else one
 
 
 def _cased(text: str) -> str:
     """In small letters but for names: words with a capital amid others that have none."""
     words = text.split()
-    if all(not w[:1].islower() for w in words[1:] if w[:1].isalpha() and w != "I"):
+    if all(not w[:1].islower() for w in words if w[:1].isalpha()):
         return text.lower()
     said = re.compile(rf"{_VERBS}|{DET}|i(?:'.*)?|.", re.IGNORECASE)
     rest = [w.lower() if describes(w) or said.fullmatch(w) else w for w in words[1:]]
@@ -131,6 +143,8 @@ def _clauses(text: str) -> list[str]:
             clauses.append(part)
         elif again:
             clauses.append(again)
+        elif both := _both(clauses[-1], bare):
+            clauses[-1:] = both
         else:
             clauses[-1] += (glue if glue.strip(" ;.") else " and ") + part
     return [bare for clause in clauses if (bare := _bare(clause))]
@@ -145,10 +159,27 @@ def _again(last: str, part: str) -> str:
     change = re.match(r"(replace|substitute|swap|exchange|turn|change|convert|transform) ", last)
     if change and re.match(rf"{DET} .+ (?:with|by|for|to|into) ", part):
         return change[0] + part
+    more = re.match(r"((?:make|turn|get) .+) \w+er$", last)
+    if more and positive(part):
+        return f"{more[1]} {part}"
     make = re.match(r"(make|turn|paint|colou?r|dye) ", last)
-    if make and re.match(rf"{DET} \S+ ", part) and split_adjectives(part)[1]:
+    if (
+        make
+        and split_adjectives(last.removeprefix(make[0]))[1]
+        and re.match(rf"{DET} \S+ ", part)
+        and split_adjectives(part)[1]
+    ):
         return make[0] + part
     return ""
+
+
+def _both(last: str, part: str) -> list[str]:
+    """ "make the ball" and "the cube green": both are to be green."""
+    m = re.fullmatch(rf"(make|turn|paint|colou?r|dye) ({DET} .+)", _bare(last))
+    thing, value = split_adjectives(part)
+    if m is None or split_adjectives(m[2])[1] or not value or not re.match(rf"{DET} ", part):
+        return []
+    return [f"{m[1]} {m[2]} {value}", f"{m[1]} {thing} {value}"]
 
 
 def _is_scene(clause: str) -> bool:
@@ -192,16 +223,20 @@ def _read(plain: str, clause: str) -> Instruction:
 def _refuse_what_others_do(plain: str) -> None:
     sizes = "|".join(sorted(SIZES))
     size = rf"(?:(?:make|turn|get) (?P<t>.+?) )?(?:much |a bit |slightly )?(?:{sizes})"
-    m = re.fullmatch(size, plain) or re.match(
-        r"(?:resize|enlarge|shrink|scale|zoom)\b(?: (?P<t>.+))?", plain
+    bigger = rf"(?:make|turn|get) (?P<t>.+?) (?:{'|'.join(w for w in SIZES if w.endswith('er'))})\b"
+    m = (
+        re.fullmatch(size, plain)
+        or re.match(bigger, plain)
+        or re.match(r"(?:resize|enlarge|shrink|scale|zoom)\b(?: (?P<t>.+))?", plain)
     )
     if m:
         raise NotUnderstood(
             f"{plain!r} changes a size, which is not done with words: edit with --resize "
             f"'{_named(m['t'])}=1.3' (1.3 times as large)"
         )
+    way = "to|a|up|down|left|right|over|away"
     m = re.match(
-        r"(?:move|shift|push|drag|slide|bring)\b(?: (?P<t>.+?)(?: (?:to|a|up|down)\b.*)?$)?", plain
+        rf"(?:move|shift|push|drag|slide|bring)\b(?: (?P<t>.+?)(?: (?:{way})\b.*)?$)?", plain
     )
     if m:
         raise NotUnderstood(

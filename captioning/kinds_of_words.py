@@ -18,6 +18,9 @@ COLOURS = _set(
     " lavender lilac olive lime mint peach coral salmon bronze tan khaki amber rainbow colorful"
     " colourful multicoloured multicolored blond blonde"
 )
+NAMES_TOO = _set(
+    "orange gold silver olive lime mint peach coral salmon glass brick paper chocolate"
+)
 GROUPS = {  # adjectives of one group say the same thing in other ways: a new one ousts the old
     "opinion": _set("beautiful pretty ugly cute lovely nice elegant funny scary"),
     "size": _set("small large big little tiny huge giant"),

@@ -8,8 +8,8 @@ from dataclasses import replace
 from captioning import rewrite
 from captioning.adjectives import attribute
 from captioning.change import Change, find_things, insert, with_article
-from captioning.clauses import NotUnderstood
 from captioning.grammar import DETERMINERS, MEDIA
+from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     AGAINST,
     IN,

@@ -7,23 +7,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from captioning import rewrite
-from captioning.adjectives import give, note_of, rebuild, value_units, with_adjectives
+from captioning.adjectives import attribute, give, note_of, rebuild, value_units, with_adjectives
 from captioning.change import (
     Change,
     find_things,
     together,
 )
-from captioning.clauses import NotUnderstood
 from captioning.grammar import (
     MEDIA,
     article_for,
 )
+from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     AGAINST,
     IN,
     MASS,
     MATERIALS_AS_NOUNS,
+    NAMES_TOO,
     ON,
+    describes,
     group_of,
     is_plural,
     singular,
@@ -55,6 +57,9 @@ def swap(text: str, target: str, value: str, aspect: str = "") -> Change:
         if change is None:
             raise
         return change
+    named_so = value in MASS | NAMES_TOO and not describes(target)
+    if not named_so and all(describes(w) or w == "and" for w in value.split()):
+        return attribute(text, target, value)  # "orange -> blue" of an orange
     named = {word.lower() for word in split_target(target)[0]} if aspect == "words" else set()
     done: list[Change] = []
     for phrase in reversed(found):
@@ -94,7 +99,10 @@ def _swap(text: str, phrase: NounPhrase, value: str, named: set[str]) -> Change:
         notes.append(
             f"{', '.join(map(repr, stay))} stays: name it with the thing to replace it too"
         )
-    return Change(target, "object", changed, local, (name, now), notes=tuple(notes))
+    colour = all(unit.group == "colour" for unit in came)
+    same = "colour" if colour and came else "attribute"
+    kind = same if singular(noun) == singular(phrase.head.text) else "object"
+    return Change(target, kind, changed, local, (name, now), notes=tuple(notes))
 
 
 def _preposition(noun: str) -> str:

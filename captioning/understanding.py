@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from captioning import placing
 from captioning.adjectives import attribute
 from captioning.change import Change, Local, find_things
-from captioning.clauses import Instruction, NotUnderstood
 from captioning.grammar import CONJUNCTIONS, DETERMINERS, PREPOSITIONS
+from captioning.instruction import Instruction, NotUnderstood
 from captioning.kinds_of_words import OPPOSITES, SCENES, describes, is_plural
 from captioning.matching import RewriteError, find_word, squash, words_of
 from captioning.phrases import NounPhrase
