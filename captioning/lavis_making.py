@@ -18,8 +18,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from captioning.captioner import CaptionerError
 from captioning.lavis_environment import (
@@ -93,52 +93,52 @@ def make_environment(
         raise CaptionerError(
             f"{folder} is there and is no LAVIS environment; name another folder, or remove it"
         )
-    stage = "LAVIS environment"
     if there is not None and (there.pins, there.base) == (pins, base_versions()):
-        tell(stage, 0, 1, "looking at the one that is there")
+        tell("the environment that is there", 0, 1, "")
         if trouble_with(there) is None:
             _remember(folder)
-            tell(stage, 1, 1, "")
+            tell("the environment that is there", 1, 1, "")
             return there, False
-    start = time.perf_counter()
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        tell(stage, 0, 4, "python -m venv")
-        _run([sys.executable, "-m", "venv", str(part)])
-        _borrow(part)
-        before = _installed(part)
-        tell(stage, 1, 4, "libraries")
-        fetched = _install(part, PINS[pins], lambda note: tell(stage, 1, 4, note))
-        tell(stage, 2, 4, LAVIS)
-        fetched += _install(part, (LAVIS,), None, "--no-deps")
-        tell(stage, 3, 4, "trying it")
-        packages = {n: v for n, v in _installed(part).items() if before.get(n) != v}
-        made = LavisEnvironment(part, pins, base_versions(), packages)
-        trouble = trouble_with(made)
-        if trouble is not None:
-            raise CaptionerError(f"the environment was made, but {trouble}")
-        size = sum(f.lstat().st_size for f in part.rglob("*") if not f.is_dir())
-        said = asdict(made) | {
-            "seconds": round(time.perf_counter() - start, 1),
-            "bytes": size,
-            "fetched_bytes": fetched,
-        }
-        del said["folder"]
+        said = _build(part, pins, tell)
         (part / MARK).write_text(json.dumps(said, indent=2), encoding="utf-8")
         _put(part, folder)
+        _remember(folder)
     except OSError as error:
         raise CaptionerError(
             f"the LAVIS environment cannot be made in {folder}: {error.strerror or error}"
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _remember(folder)
-    tell(stage, 4, 4, "")
-    found = find_environment(folder)
-    assert found is not None
-    return found, True
+    return LavisEnvironment(folder=folder, **said), True
+
+
+def _build(part: Path, pins: str, tell: Progress) -> dict[str, Any]:
+    """Makes an environment and tries it; what its mark is to say."""
+    start = time.perf_counter()
+    tell("empty environment", 0, 1, "")
+    list(_run([sys.executable, "-m", "venv", str(part)]))
+    _borrow(part)
+    before = _installed(part)
+    tell("empty environment", 1, 1, "")
+    fetched = _install(part, PINS[pins], tell)
+    fetched += _install(part, (LAVIS,), tell, "--no-deps")
+    tell("first import", 0, 1, "")
+    trouble = trouble_with(LavisEnvironment(part, pins, {}))
+    if trouble is not None:
+        raise CaptionerError(f"the LAVIS environment was made, but {trouble}")
+    tell("first import", 1, 1, "")
+    return {
+        "pins": pins,
+        "base": base_versions(),
+        "packages": {n: v for n, v in _installed(part).items() if before.get(n) != v},
+        "seconds": round(time.perf_counter() - start, 1),
+        "bytes": sum(f.lstat().st_size for f in part.rglob("*") if not f.is_dir()),
+        "fetched_bytes": fetched,
+    }
 
 
 def _put(part: Path, folder: Path) -> None:
@@ -193,9 +193,7 @@ def _installed(part: Path) -> dict[str, str]:
     return dict(sorted((d.metadata["Name"], d.version) for d in found))
 
 
-def _install(
-    part: Path, wanted: Sequence[str], tell: Callable[[str], None] | None, *options: str
-) -> int:
+def _install(part: Path, wanted: Sequence[str], tell: Progress, *options: str) -> int:
     """Lets pip install into the environment; bytes of the packages it took."""
     torch = importlib.metadata.version("torch").partition("+")[0]
     vision = "torchvision==0.28.0" if torch == "2.13.0" else "torchvision"
@@ -204,11 +202,20 @@ def _install(
     held.write_text(f"torch=={torch}\n", encoding="utf-8")  # another would bring gigabytes with it
     command = [str(python_in(part)), "-m", "pip", "install", "--progress-bar", "off"]
     command += ["--disable-pip-version-check", "--no-input", "-c", str(held)]
-    return _run([*command, *options, *wanted, *extra], tell)
+    stage = "pip: " + ("LAVIS" if options else "libraries")
+    done, total, fetched = 0, 2 * len(wanted), 0
+    tell(stage, 0, total, "")
+    for line in _run([*command, *options, *wanted, *extra]):
+        fetched += bytes_of(line)
+        if line.startswith(("Collecting", "Processing")) and done < total - 1:
+            done += 1
+            tell(stage, done, total, line.split()[1].rpartition("/")[2])
+    tell(stage, total, total, "")
+    return fetched
 
 
-def _run(command: Sequence[str], tell: Callable[[str], None] | None = None) -> int:
-    """Runs a command to its end; bytes of the packages that its output names as fetched."""
+def _run(command: Sequence[str]) -> Iterator[str]:
+    """The lines of a command as they come; CaptionerError when it fails."""
     process = subprocess.Popen(
         command,
         env=clean_environ(),
@@ -219,13 +226,11 @@ def _run(command: Sequence[str], tell: Callable[[str], None] | None = None) -> i
         errors="replace",
     )
     assert process.stdout is not None
-    fetched, lines = 0, []
+    lines = []
     try:
         for line in process.stdout:
             lines.append(line.strip())
-            fetched += bytes_of(line)
-            if tell is not None and line.startswith(("Collecting", "Building", "Installing")):
-                tell(" ".join(line.split()[:2]))
+            yield line
         code = process.wait()
     finally:
         process.stdout.close()
@@ -235,7 +240,6 @@ def _run(command: Sequence[str], tell: Callable[[str], None] | None = None) -> i
     if code:
         what = "pip" if "pip" in command else "venv"
         raise CaptionerError(f"{what} could not make the LAVIS environment: {_reason(lines)}")
-    return fetched
 
 
 def bytes_of(line: str) -> int:

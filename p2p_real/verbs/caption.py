@@ -4,9 +4,12 @@ Examples:
   p2p-real caption cat.jpg dog.png
   p2p-real caption cat.jpg --model sd1.5
   p2p-real caption cat.jpg --captioner Salesforce/blip-image-captioning-large --prefix "a photo of"
+  p2p-real caption cat.jpg --captioner blip2
+  p2p-real caption cat.jpg --captioner lavis
 
 The embedded model tabletop has a BLIP of its own, for its own small world; photos of anything else
-need another --model, or a --captioner.
+need another --model, or a --captioner: blip, blip2, a folder or hub id of one of them, or lavis,
+whose environment p2p-real doctor --make-lavis-env makes, or a folder of its two files.
 """
 
 from __future__ import annotations

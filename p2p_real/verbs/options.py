@@ -47,8 +47,8 @@ def add_model(parser: argparse.ArgumentParser, *, captioner: bool = True) -> Non
             "--captioner",
             default="blip",
             metavar="C",
-            help="who describes a photo that comes without words: blip (default), blip2, lavis, or a "
-            "folder or hub id of one of them",
+            help="who describes a photo that comes without words: blip (default), blip2, lavis, or "
+            "a folder or hub id of one of them",
         )
 
 
