@@ -22,6 +22,7 @@ from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     ASPECTS,
     GROUP_OF,
+    ORDER,
     describes,
     group_of,
     rank,
@@ -44,8 +45,17 @@ def value_units(value: str) -> list[Unit]:
     return [replace(u, joiner=" ", old=None) for u in units(probe, phrases[0])]
 
 
-def with_adjectives(old: Sequence[Unit], value: Sequence[Unit], aspect: str = "") -> list[Unit]:
-    """The adjectives of a thing after new ones came: those of the same group go."""
+def with_adjectives(
+    old: Sequence[Unit], value: Sequence[Unit], aspect: str = "", unknown: int = len(ORDER)
+) -> list[Unit]:
+    """The adjectives of a thing after new ones came: those of the same group go.
+
+    Args:
+        old: what it has.
+        value: what is new.
+        aspect: what of the thing changes, if that is said.
+        unknown: where words stand of which nothing is known; by default next to the noun.
+    """
     kept = list(old)
     for unit in value:
         groups = {unit.group, *ASPECTS.get(aspect, ())} - {"", "shade"}
@@ -57,7 +67,8 @@ def with_adjectives(old: Sequence[Unit], value: Sequence[Unit], aspect: str = ""
             kept[at[0]] = replace(unit, joiner=ousted.joiner, old=ousted.old)
             kept = [u for i, u in enumerate(kept) if i not in at[1:]]
         elif unit.text.lower() not in [u.text.lower() for u in kept]:
-            place, mine = len(kept), rank(unit.text.split()[-1])
+            last = unit.text.split()[-1]
+            place, mine = len(kept), rank(last) if describes(last) else unknown
             while place and rank(kept[place - 1].text.split()[-1]) > mine:
                 place -= 1
             kept.insert(place, unit)
@@ -159,7 +170,7 @@ def give(text: str, phrase: NounPhrase, value: str, aspect: str) -> Change:
     elif said := _said_behind(text, phrase, value):
         return said
     else:
-        new = with_adjectives(old, value_units(value), aspect)
+        new = with_adjectives(old, value_units(value), aspect, ORDER.index("age"))
     target, changed, head = rebuild(text, phrase, new)
     if not changed:
         raise NotUnderstood(f"the caption {text!r} says {value!r} of {name!r} already")

@@ -14,6 +14,7 @@ from captioning.grammar import (
 from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
     MASS,
+    PRONOUNS,
     is_plural,
 )
 from captioning.matching import nearest, reference, words_of
@@ -70,7 +71,7 @@ def find_things(text: str, target: str) -> list[NounPhrase]:
     Raises:
         NotUnderstood: there is none, or several and it does not say which.
     """
-    if target.lower() in ("it", "this", "them", "these", "thing", "object", "subject", "one"):
+    if target.lower() in PRONOUNS | {"thing", "object", "subject", "one"}:
         first = subject(text)
         if first is None:
             raise not_named(text, target)

@@ -14,11 +14,13 @@ from captioning.kinds_of_words import (
     ON,
     PARTICIPLES,
     PICTURES,
+    PRONOUNS,
     SCENES,
     SHADES,
     STYLE_WORDS,
     describes,
     group_of,
+    is_plural,
     positive,
     singular,
 )
@@ -46,6 +48,7 @@ _ASPECT = (
     r"|background|backdrop|ground|floor|setting|scene|location|place"
     r"|light(?:ing)?|time(?: of (?:the )?day)?|hour|weather|season)"
 )
+_THEM = "(?:it|him|her|them)"
 _WHERE = ("background", "backdrop", "ground", "floor", "setting", "scene", "location", "place")
 _SCENES = "|".join(sorted(map(re.escape, SCENES), key=len, reverse=True))
 AT = (
@@ -254,7 +257,7 @@ def _making(c: str) -> Instruction | None:
 
 def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
     """ "THING VALUE" in one run of words; `thing` and `value` where they are known apart."""
-    body = re.sub(r"^it(?:'s|s)? ", "it ", body)
+    body = re.sub(r"^it's ", "it ", body)
     like = re.fullmatch(r"(.+?) (?:look|appear|seem|be) (?:like|as if it were) (.+)", body)
     if like:
         return _becoming(like[1], like[2])
@@ -272,7 +275,7 @@ def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
     if no:
         return Instruction("attribute", no[1], f"not {no[2]}")
     verb = re.fullmatch(rf"(.+?) ({'|'.join(PARTICIPLES)}|\w+ing)( .+)?", body)
-    if verb and verb[1].lower() not in DETERMINERS:
+    if verb and verb[1].lower() not in DETERMINERS - PRONOUNS:
         doing = PARTICIPLES.get(verb[2], verb[2])
         return Instruction("attribute", verb[1], doing + (verb[3] or ""))
     named = re.fullmatch(r"(.+?) (an? .+)", body)
@@ -284,6 +287,8 @@ def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
     if found_value:
         return Instruction("attribute", found_thing, found_value)
     words = body.split()
+    if len(words) == 2 and words[0] in PRONOUNS and is_plural(words[1]):
+        return Instruction("swap", words[0], words[1])  # "make them giraffes"
     if not split[0] and len(words) == 3 and words[0].lower() in DETERMINERS:
         split = " ".join(words[:-1]), words[-1]  # one word that is not known: "the door ajar"
     return Instruction("attribute", *split) if split[0] and len(split[1].split()) < 4 else None
@@ -322,7 +327,7 @@ def _adjectives(value: str) -> str:
 
 
 def _adding(c: str) -> Instruction | None:
-    m = re.fullmatch(rf"give ((?:{DET} )?(?:\w+)|it|{DET} \w+ \w+) (.+)", c)
+    m = re.fullmatch(rf"give ({_THEM}(?= (?:an?|some|the) )|(?:{DET} )?\w+|{DET} \w+ \w+) (.+)", c)
     if m:
         look = re.fullmatch(r"(?:an? )?(.+?) (?:colou?r|look|finish|texture|pattern)", m[2])
         adjective = MATERIALS_AS_NOUNS.get(without_article(m[2])) or (
@@ -341,8 +346,8 @@ def _adding(c: str) -> Instruction | None:
     if put and group_of(MATERIALS_AS_NOUNS.get(without_article(put[1]), "")) == "pattern":
         thing = re.sub(rf"^{_PLACE} ", "", put[2])
         return Instruction("attribute", thing, MATERIALS_AS_NOUNS[without_article(put[1])])
-    if put and re.match(r"(?:it|this|them|the|my|its)\b", put[1]) and not whole:
-        if re.fullmatch(PIC, put[1]) or put[1] in ("it", "this"):
+    if put and re.match(r"(?:it|this|them|him|her|the|my|its)\b", put[1]) and not whole:
+        if re.fullmatch(PIC, put[1]) or put[1] in PRONOUNS:
             return Instruction("scene", "", put[2], aspect="background")
         return Instruction("scene", put[1], put[2], put[2], aspect="background")
     if whole and (

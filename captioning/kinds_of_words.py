@@ -47,7 +47,9 @@ GROUPS = {  # adjectives of one group say the same thing in other ways: a new on
         " cardboard steel iron copper brass clay ceramic porcelain crystal ice wax wool woollen"
         " woolen knitted velvet silk denim cotton straw chocolate"
     ),
-    "weather": _set("snowy rainy sunny cloudy foggy misty stormy windy overcast snow-covered"),
+    "weather": _set(
+        "snowy rainy sunny cloudy foggy misty stormy windy overcast snow-covered clear"
+    ),
     "season": _set("autumnal wintry"),
 }
 ORDER = tuple(GROUPS)  # how English orders them before a noun, roughly
@@ -127,6 +129,12 @@ IN = _set(
     " bedroom bathroom classroom box car train stadium cloud"
 )
 AGAINST = _set("wall background backdrop curtain")
+MEASURES = _set("bunch group pair piece slice herd flock pile stack couple row set lot")
+WORN = _set(
+    "hat cap glasses sunglasses scarf crown tie collar mask helmet beard moustache mustache wig"
+    " necklace backpack earrings"
+)
+PRONOUNS = _set("it this them these him her he she they")
 PICTURES = _set("photo photograph picture image scene shot whole everything overall")
 STYLE_WORDS = _set(
     "anime manga comic cartoon cubist cubism impressionist impressionism surrealist pixel pixelated"
@@ -221,7 +229,7 @@ def scene_class(words: list[str], preposition: str) -> str:
     if " ".join(lowered) in LIGHTS or head in LIGHTS or head in ("time", "hour"):
         weather = head == "day" and any(word in WEATHER_ADJECTIVES for word in lowered)
         return "weather" if weather else "light"
-    if head in LIT and preposition in ("in", "under", "by", "with"):
+    if head in LIT and preposition in ("in", "under", "by"):
         return "weather" if any(word in WEATHER_ADJECTIVES for word in lowered) else "light"
     if (head in WEATHERS or head == "weather") and preposition in ("in", "during", "under"):
         return "weather"

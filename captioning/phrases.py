@@ -15,21 +15,30 @@ from captioning.grammar import (
     is_adjective,
     is_participle,
 )
-from captioning.kinds_of_words import SHADES, describes, group_of, scene_class, singular
+from captioning.kinds_of_words import (
+    MEASURES,
+    PRONOUNS,
+    SHADES,
+    describes,
+    group_of,
+    scene_class,
+    singular,
+)
 from captioning.matching import Span
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
-_LOOSE = frozenset(["it", "he", "she", "they", "there", "here", "not", "next", "close", "front"])
+_LOOSE = PRONOUNS | {"there", "here", "not", "next", "close", "front", "down", "up", "off"}
 _PREPOSITION = re.compile(
     r"(?<!\w)(on top of|in front of|next to|close to|made of|out of|full of|on|in|at|with|of|by"
     r"|against|under|beneath|below|over|above|near|beside|behind|inside|during|through|across"
-    r"|along|around|onto|into|to|from|between|without)\s+$",
+    r"|down|up|off|along|around|onto|into|to|from|between|without)\s+$",
     re.IGNORECASE,
 )
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "last": -1}
-PLACES = frozenset(("on", "on top of", "in", "at", "against", "inside", "in front of", "under"))
-
-
+PLACES = frozenset(
+    ("on", "on top of", "in", "at", "against", "inside", "in front of", "under", "through",
+     "across", "along", "down")
+)  # fmt: skip
 _DOING = ("", "posture", "mood")  # "a sleeping cat", but "a cat sleeping" is a cat
 
 
@@ -119,7 +128,7 @@ def noun_phrases(text: str) -> list[NounPhrase]:
                 words.append(token)
             else:
                 flush()
-        elif lowered in PREPOSITIONS | VERBS | _LOOSE:
+        elif lowered in PREPOSITIONS | VERBS | _LOOSE or (lowered == "top" and following == "of"):
             flush()
         elif is_participle(lowered) and group_of(lowered) in _DOING and not is_adjective(lowered):
             opens = all(describes(word.text) for word in words) and (determiner or words)
@@ -140,7 +149,7 @@ def subject(text: str) -> NounPhrase | None:
     phrases = [phrase for phrase in noun_phrases(text) if not phrase.about]
     for i, phrase in enumerate(phrases[:-1]):
         of = phrases[i + 1].before == "of"
-        if not (phrase.head.text.lower() in MEDIA and of):
+        if not (phrase.head.text.lower() in MEDIA | MEASURES and of):
             return phrase
     return phrases[-1] if phrases else None
 
@@ -162,6 +171,7 @@ def split_target(target: str) -> tuple[list[str], int, bool]:
         its number ("second ball" is 2, "last" -1, none 0), and whether every one is meant.
     """
     words = _WORD.findall(target)
+    words = [w for w in words[:-1] if not w.lower().endswith(("'s", "’s"))] + words[-1:]
     number, every = 0, False
     while words and (words[0].lower() in DETERMINERS | {"all", "both", "of"} or number):
         lowered = words[0].lower()

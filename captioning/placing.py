@@ -15,12 +15,14 @@ from captioning.kinds_of_words import (
     IN,
     MASS,
     ON,
+    PRONOUNS,
     SCENES,
     SEASON_ADJECTIVES,
     SEASONS,
     STYLE_NAMES,
     WEATHER_ADJECTIVES,
     WEATHERS,
+    WORN,
     describes,
     group_of,
     is_plural,
@@ -72,6 +74,7 @@ def add(text: str, value: str, place: str = "", aspect: str = "") -> Change:
     if into:
         return _add_into(text, words, into[1], into[2])
     first = subject(text)
+    aspect = "with" if {words.split()[-1], singular(words.split()[-1])} & WORN else aspect
     joiner = "with" if aspect == "with" else "and"
     if first is None:
         return _added(text, rewrite.add(text, words).target, words, "stands at the end")
@@ -83,7 +86,7 @@ def add(text: str, value: str, place: str = "", aspect: str = "") -> Change:
 def _add_into(text: str, words: str, preposition: str, place: str) -> Change:
     core = split_target(place)[0]
     ground = [p for p in place_phrases(text) if core and _same(p, core)]
-    if place in ("it", "them"):
+    if place in PRONOUNS:
         first = subject(text)
         found = [first] if first else []
     else:
@@ -160,12 +163,16 @@ def scene(text: str, value: str, aspect: str = "", thing: str = "") -> Change:
             find_things(text, thing)
         except NotUnderstood:
             return add(text, thing, value)
-    if aspect == "background" and value not in SCENES:
-        return _place(text, value)
     phrase = SCENES.get(value, value)
     probe = noun_phrases(f"x {phrase}")[-1]
+    if aspect == "background" and value not in SCENES and not probe.about:
+        return _place(text, value)
     about = probe.about or "light"
-    old = [p for p in noun_phrases(text) if p.about == about and p.before]
+    old = [
+        p
+        for p in noun_phrases(text)
+        if p.before and p.about and (p.about == about or p.head.text == probe.head.text)
+    ]
     if old:
         return _exchange(text, old[-1], phrase)
     adjective = _scene_adjective(text, value)

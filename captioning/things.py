@@ -23,8 +23,10 @@ from captioning.kinds_of_words import (
     IN,
     MASS,
     MATERIALS_AS_NOUNS,
+    MEASURES,
     NAMES_TOO,
     ON,
+    PRONOUNS,
     describes,
     group_of,
     is_plural,
@@ -64,7 +66,9 @@ def swap(text: str, target: str, value: str, aspect: str = "") -> Change:
     done: list[Change] = []
     for phrase in reversed(found):
         now = done[-1].text if done else text
-        if "of" in split_target(target)[0]:  # "cup of tea" goes with what it is of
+        if (
+            "of" in split_target(target)[0] or target in PRONOUNS
+        ):  # "cup of tea" goes with what it is of
             now = now[: phrase.end] + now[whole_end(now, phrase) :]
         done.append(_swap(now, phrase, value, named))
     return together(text, done)
@@ -76,6 +80,8 @@ def _swap(text: str, phrase: NounPhrase, value: str, named: set[str]) -> Change:
     noun, tail = (first.head.text, value[first.end :]) if first else (value, "")
     counted = first.determiner.text if first and first.determiner else ""
     kept = [u for u in units(text, phrase) if u.text.lower() not in named]
+    while kept and not kept[-1].group and not describes(kept[-1].text.split()[-1]):
+        kept.pop()  # "teddy" goes with the bear
     if phrase.before in PLACES:  # a wooden table gives way to grass, not to wooden grass
         kept = [u for u in kept if u.group not in ("material", "pattern")]
     came = [replace(u, old=None, joiner=" ") for u in units(value, first)] if first else []
@@ -183,15 +189,29 @@ def remove(text: str, target: str) -> Change:
     done_text = text
     changed: list[tuple[str, str]] = []
     for phrase in reversed(found):
-        span = (phrase.named[0], whole_end(text, phrase))
+        span = (_start(text, phrase), whole_end(text, phrase))
         done = rewrite.remove(done_text, reference(done_text, span))
         done_text, changed = done.target, [*done.changed, *changed]
     names = [text[slice(*p.named)] for p in found]
     note = f"{', '.join(map(repr, names))} goes from the caption"
-    if not noun_phrases(done_text):
+    left = noun_phrases(done_text)
+    if (
+        left and _start(text, found[0]) == noun_phrases(text)[0].named[0]
+    ):  # no "walking down a street" that nobody walks
+        start = done_text[left[0].start :]
+        done_text = start[0].upper() + start[1:] if text[0].isupper() else start
+    if not left:
         raise NotUnderstood(f"without {target!r} nothing is left of the caption {text!r}")
     local = tuple(reference(text, (p.head.start, p.head.end)) for p in found)
     return Change(done_text, "remove", tuple(changed), local, notes=(note,))
+
+
+def _start(text: str, phrase: NounPhrase) -> int:
+    """Where what is removed begins: "a group of people" goes with the people."""
+    for other in noun_phrases(text):
+        if phrase.before == "of" and other.end + 1 == phrase.begin:
+            return other.named[0] if other.head.text.lower() in MEASURES else phrase.named[0]
+    return phrase.named[0]
 
 
 def _adjectives(text: str, phrase: NounPhrase) -> list[str]:
@@ -204,7 +224,10 @@ def _without_subject(text: str, found: Sequence[NounPhrase]) -> Change | None:
     at = phrases.index(found[0])
     if len(found) != 1 or not at or found[0].before != "of" or at + 1 == len(phrases):
         return None
-    gone, following = found[0], phrases[at + 1]
+    following = next((p for p in phrases[at + 1 :] if p.before != "with"), None)
+    if following is None:
+        return None
+    gone = found[0]
     between = text[gone.end : following.start]
     if phrases[at - 1].head.text.lower() not in MEDIA or not following.before:
         return None
