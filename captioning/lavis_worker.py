@@ -12,6 +12,7 @@ here, for its caption model only; nothing is patched beyond this process.
 from __future__ import annotations
 
 import base64
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -70,6 +71,7 @@ def import_lavis(vocabulary: str | None = None) -> Any:
     return BlipCaption
 
 
+@functools.cache  # it cannot be found any more once its place is taken
 def lavis_folder() -> Path:
     """Where LAVIS is installed."""
     found = importlib.util.find_spec("lavis")
