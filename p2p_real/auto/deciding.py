@@ -123,11 +123,25 @@ _SCENE = Choices(
         "shorter windows and more guidance give the scene room",
         cross_replace=0.1,
         self_replace=0.1,
-        guidance=1.5,
+        guidance=1.7,
     ),
     Choice("longer windows keep more of the photo", cross_replace=0.5, self_replace=0.3),
 )
 
+_SEVERAL = Choices(
+    Choice(
+        "short windows leave room for several changes, of which a blend would keep some away",
+        cross_replace=0.3,
+        self_replace=0.1,
+    ),
+    Choice(
+        "shorter windows and more guidance give all of them room",
+        cross_replace=0.15,
+        self_replace=0.05,
+        guidance=1.5,
+    ),
+    Choice(_OWN_WINDOWS, local=True),
+)
 _AMOUNT = Choices(
     Choice(_OWN_WINDOWS, local=True),
     Choice(
@@ -149,7 +163,7 @@ TABLE: dict[str, Choices] = {
     "scene": _SCENE,
     "amount": _AMOUNT,
     "style": _SCENE,
-    "several": _THING,
+    "several": _SEVERAL,
 }
 
 

@@ -9,6 +9,7 @@ Examples:
   p2p-real bench guidance --out runs/guidance
   p2p-real bench control --out runs/control
   p2p-real bench excite --limit 30 --out runs/excite
+  p2p-real bench auto --limit 100 --out runs/auto
 
 tabletop: the embedded world renders photos and the exact picture that each edit of them should
 give. Every way asked for (inversions x edits x guidances) edits them; what is to be seen is read
@@ -38,6 +39,10 @@ _OWN = {  # options of one benchmark alone
         *("limit", "seed", "guidance", "steps"),
         *("model", "lora", "device", "dtype", "offload"),
     ),
+    "auto": (
+        *("kinds", "limit", "seed", "steps", "batch"),
+        *("model", "lora", "device", "dtype", "offload"),
+    ),
     "tabletop": (
         *("kinds", "per_kind", "limit", "seed", "methods", "edits", "guidance"),
         *("plain_guidance", "local", "steps"),
@@ -53,12 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tabletop: edits against their truth; speed: ratios on this machine; null-text: that "
         "inversion against the published loop; guidance: pix2pix-zero's against its two passes; "
         "control: an edit against plain sampling of the same rows; excite: two objects in a "
-        "prompt, without and with Attend-and-Excite",
+        "prompt, without and with Attend-and-Excite; auto: the edits of tabletop, asked for in "
+        "plain words",
     )
     parser.add_argument("--out", default="bench", metavar="DIR", help="where to write (bench)")
     speed = parser.add_argument_group("speed, null-text, guidance, control")
     speed.add_argument("--quick", action="store_true", help="fewer repetitions")
-    truths = parser.add_argument_group("tabletop, excite: which edits")
+    truths = parser.add_argument_group("tabletop, auto, excite: which edits")
     truths.add_argument(
         "--kinds",
         metavar="K,K",
@@ -68,7 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--per-kind", type=int, default=40, metavar="N", help="edits of each kind (40)"
     )
     truths.add_argument(
-        "--limit", type=int, metavar="N", help="at most so many edits in all; excite: prompts (30)"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="at most so many edits in all (auto: 100); excite: prompts (30)",
     )
     truths.add_argument(
         "--seed", type=int, default=21, metavar="S", help="of the held-out scenes (21)"
@@ -140,6 +149,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _tabletop(args)
     if args.what == "excite":
         return _excite(args)
+    if args.what == "auto":
+        return _auto(args)
     folder = check_output_folder(args.out)
     from ..bench import control, guidance, null_text, speed
 
@@ -187,6 +198,24 @@ def _excite(args: argparse.Namespace) -> dict[str, Any]:
             seed=args.seed,
             guidance=args.guidance,
             steps=args.steps,
+            load=load,
+            progress=bars,
+        )
+    return _shown(args, found)
+
+
+def _auto(args: argparse.Namespace) -> dict[str, Any]:
+    load = _loader(args)
+    from ..bench.auto import BATCH, LIMIT, run
+
+    with options.bars(args) as bars:
+        found = run(
+            args.out,
+            kinds=args.kinds,
+            limit=LIMIT if args.limit is None else args.limit,
+            seed=args.seed,
+            steps=args.steps,
+            batch=args.batch if "batch" in args.given else BATCH,
             load=load,
             progress=bars,
         )
