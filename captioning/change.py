@@ -85,6 +85,10 @@ def find_things(text: str, target: str) -> list[NounPhrase]:
         raise not_named(text, target)
     if number:
         return [found[number - 1 if number > 0 else number]]
+    said = [w.lower() for w in words]
+    exact = [p for p in found if [w.text.lower() for w in p.words] == said and len(said) > 1]
+    if len(exact) == 1 and not every:
+        return exact
     if (
         len(found) > 1
         and not every

@@ -166,6 +166,8 @@ def test_equal_things_are_told_apart_by_number() -> None:
     assert meaning(prompt, "make the balls metal").target == (
         "a red metal ball and a blue metal ball on the grass"
     )
+    striped = "a white striped mug and a white mug on the grass"
+    assert meaning(striped, "remove the white mug").target == "a white striped mug on the grass"
     with pytest.raises(NotUnderstood, match="'the red ball' or 'the blue ball'"):
         meaning(prompt, "make the ball metal")
 

@@ -34,7 +34,7 @@ _SHAPE = (
     "turn it into a {to}",
     "Make the {thing} look like a {to}!",
 )
-_MATERIAL = {  # plain to another, another to plain, one to another
+_MATERIAL = {  # plain to another, metal to plain, striped to plain, one to another
     "new": (
         "make the {thing} {to}",
         "more {to}",
@@ -45,11 +45,15 @@ _MATERIAL = {  # plain to another, another to plain, one to another
         "turn the {thing} {to}",
     ),
     "gone": (
-        "make the {thing} plain",
         "remove the {was}",
         "change the material of the {thing} to plain",
         "make the {thing} not {was}",
         "the {thing} should be no longer {was}",
+    ),
+    "unstriped": (  # "plain" is the contrary of a pattern; plain metal is metal
+        "make the {thing} plain",
+        "remove the stripes from the {thing}",
+        "change the material of the {thing} to plain",
     ),
     "other": (
         "{was} -> {to}",
@@ -118,11 +122,14 @@ def instruction_of(truth: TruthEdit) -> str:
     parts = edit["edits"]
     things = [part for part in parts if part["op"] != "shape"]
     shapes = [part for part in parts if part["op"] == "shape"]
-    said = [_say(truth.record, part, truth.number + i) for i, part in enumerate([*things, *shapes])]
+    said = [
+        _say(truth.record, part, truth.number + i, first=not i)
+        for i, part in enumerate([*things, *shapes])
+    ]
     return _JOINED[truth.number % len(_JOINED)].format(*said)
 
 
-def _say(record: Record, edit: Edit, number: int) -> str:
+def _say(record: Record, edit: Edit, number: int, first: bool = True) -> str:
     op = edit["op"]
     if op in ("add", "remove"):
         return _come_or_go(record, edit, number)
@@ -140,11 +147,12 @@ def _say(record: Record, edit: Edit, number: int) -> str:
     thing = record["objects"][edit["object"]]
     words = {"thing": thing["shape"], "to": edit["to"], "was": thing["material"]}
     if op == "color":
-        return _pick(_COLOUR, number).format(colour=thing["color"], **words)
+        return _pick(_COLOUR, number, first).format(colour=thing["color"], **words)
     if op == "shape":
-        return _pick(_SHAPE, number).format(**words)
-    way = "new" if thing["material"] == "plain" else "gone" if edit["to"] == "plain" else "other"
-    return _pick(_MATERIAL[way], number).format(**words)
+        return _pick(_SHAPE, number, first).format(**words)
+    gone = "unstriped" if thing["material"] == "striped" else "gone"
+    way = "new" if thing["material"] == "plain" else gone if edit["to"] == "plain" else "other"
+    return _pick(_MATERIAL[way], number, first).format(**words)
 
 
 def _come_or_go(record: Record, edit: Edit, number: int) -> str:
@@ -174,5 +182,7 @@ def _name(thing: dict[str, Any]) -> str:
     return " ".join([thing["color"], *material, thing["shape"]])
 
 
-def _pick(forms: Sequence[str], number: int) -> str:
+def _pick(forms: Sequence[str], number: int, first: bool = True) -> str:
+    if not first:  # "it" is the thing named before, which may be another one
+        forms = [form for form in forms if " it" not in form and form != "more {to}"]
     return forms[number % len(forms)]
