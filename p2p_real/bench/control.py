@@ -22,7 +22,7 @@ from inversion.sampling import Progress, quiet
 
 from ..files import check_output_folder
 from ..measure import tensor_peak
-from .subjects import GUIDANCE, Subject, half_sd15, half_sdxl, sd15, sdxl_blocks, tabletop
+from .subjects import GUIDANCE, Subject, half_sdxl, quarter, sd15, sdxl_blocks, tabletop
 from .swaps import PLAIN, ROWS, EditWays
 from .timing import Disagreement, Timing, hold, in_turns, off
 from .writing import circumstances, mebibytes, page, write
@@ -46,7 +46,7 @@ FULL = (
     Case(lambda device: half_sdxl(device, 64), 3),
     Case(lambda device: sd15(device, 64), 2),
     Case(lambda device: half_sdxl(device, 128), 2),
-    Case(lambda device: half_sd15(device, 128), 2),
+    Case(lambda device: quarter(device, 128), 2),
 )
 QUICK = (Case(tabletop, 1), Case(lambda device: sdxl_blocks(device, 16), 1))
 

@@ -31,7 +31,6 @@ FULL: dict[str, Any] = {
     "attention_head_dim": 8,  # heads
     "cross_attention_dim": 768,
 }
-HALF: dict[str, Any] = {**FULL, "block_out_channels": (160, 320, 640, 640)}
 # SDXL's blocks, depths, heads, text and time ids, with half the channels of each head and layer
 XL: dict[str, Any] = {
     "block_out_channels": (160, 320, 640),
@@ -151,13 +150,14 @@ def tabletop(device: str) -> Subject:
 
 
 def quarter(device: str, side: int) -> Subject:
-    """Stable Diffusion 1.x at 512 pixels with a quarter of its channels, heads and positions.
+    """Stable Diffusion 1.x with a quarter of its channels and heads, each head as wide as there.
 
-    Convolutions, projections and attention keep their shares of the arithmetic.
+    At a quarter of the positions, too, convolutions, projections and attention keep their shares of
+    the arithmetic: 32 a side stands for pictures of 512 pixels.
     """
     shape = (
-        f"Stable Diffusion 1.x at 512 pixels with a quarter of its channels, heads and positions: "
-        f"channels {QUARTER['block_out_channels']}, 2 heads, latents {side} a side; random weights"
+        f"Stable Diffusion 1.x with a quarter of its channels and heads: channels "
+        f"{QUARTER['block_out_channels']}, 2 heads, latents {side} a side; random weights"
     )
     return _random("sd-shaped", device, side, QUARTER, shape)
 
@@ -171,20 +171,6 @@ def sd15(device: str, side: int) -> Subject:
     """
     shape = f"Stable Diffusion 1.5's UNet, latents {side} a side; random weights"
     return _random("sd-1.5", device, side, FULL, shape)
-
-
-def half_sd15(device: str, side: int) -> Subject:
-    """Stable Diffusion 1.5's UNet with half of its channels and random weights.
-
-    Args:
-        device: where it computes.
-        side: of the latents; 128 for pictures of 1024 pixels.
-    """
-    shape = (
-        "Stable Diffusion 1.5's UNet with its own depths, heads and text and half of its channels; "
-        "random weights"
-    )
-    return _random("sd-1.5-half", device, side, HALF, shape)
 
 
 def half_sdxl(device: str, side: int) -> Subject:

@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 
 from p2p_real.bench import control, plainly
 from p2p_real.bench.control import EDIT, LOCAL, PUBLISHED, ControlWays, measure, run, table
-from p2p_real.bench.subjects import FULL, HALF, XL, sdxl_blocks, tabletop
+from p2p_real.bench.subjects import FULL, XL, sdxl_blocks, tabletop
 from p2p_real.bench.swaps import PLAIN, EditWays
 from p2p_real.bench.timing import Disagreement
 
@@ -108,4 +108,3 @@ def test_shapes_are_those_of_the_models(
         unet = UNet2DConditionModel(**wide)
     assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
     assert len(unet.attn_processors) == layers
-    assert [2 * c for c in HALF["block_out_channels"]] == list(FULL["block_out_channels"])
