@@ -12,6 +12,19 @@ from torch import Tensor
 from edit import BlendWords, ControlStack, EditContext, edits, make_plan
 from inversion import ClassifierFree, Denoiser, Replay, Schedule, inverters, sample
 
+SMALL = (
+    "a fluffy cat sitting on a mat",
+    "a fluffy dog sitting on a mat",
+    "a big fluffy cat sitting on a red mat",
+    "a cat",
+)
+TABLE = (
+    "a red ball on a wooden table",
+    "a blue ball on a wooden table",
+    "a large red ball on a wooden table",
+    "a red ball",
+)
+
 
 @dataclass
 class Record:
@@ -105,3 +118,15 @@ class Walker:
 def off(one: Tensor, other: Tensor) -> float:
     """Largest difference as a share of the largest value."""
     return float((one - other).abs().max() / other.abs().max())
+
+
+def left_behind(w: Walker) -> list[Any]:
+    """All that a control could leave behind in a network."""
+    unet = w.backbone.unet
+    kept: list[Any] = list(unet.attn_processors.values())
+    for module in unet.modules():
+        kept += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        kept.append("forward" in vars(module))
+    kept += [p.requires_grad for p in unet.parameters()]
+    kept += [p.grad for p in unet.parameters()]
+    return kept

@@ -15,46 +15,12 @@ from PIL import Image
 
 from edit import AttentionStore, BlendWords, ControlStack, FixedMask, NothingActed, edits
 from inversion import Cancelled
-from p2p_real.backbones import load_backbone
 from p2p_real.editor import Editor
-from tests.small import small_sd, small_sdxl
-from tests.walks import Record, Walker, off
+from tests.walks import SMALL, TABLE, Record, Walker, off
 
-SMALL = (
-    "a fluffy cat sitting on a mat",
-    "a fluffy dog sitting on a mat",
-    "a big fluffy cat sitting on a red mat",
-    "a cat",
-)
-TABLE = (
-    "a red ball on a wooden table",
-    "a blue ball on a wooden table",
-    "a large red ball on a wooden table",
-    "a red ball",
-)
 STEPS = 4
 # A random network amplifies rounding; at this guidance it stays below 1e-5 of the largest value.
 GUIDANCE = 2.0
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("laws")
-
-
-@pytest.fixture(scope="module")
-def walkers(folder: Path) -> dict[str, Walker]:
-    models = {
-        "epsilon": small_sd(folder / "epsilon"),
-        "v": small_sd(folder / "v", "v_prediction", zero_snr=True, seed=5),
-        "sdxl": small_sdxl(folder / "sdxl"),
-    }
-    made = {
-        k: Walker(load_backbone(str(f), device="cpu", dtype="float32"), SMALL)
-        for k, f in models.items()
-    }
-    made["tabletop"] = Walker(load_backbone("tabletop", device="cpu", dtype="float32"), TABLE)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +87,6 @@ def test_source_row_is_not_touched_by_the_edit(
     x = w.walk(record, w.prompts, w.controls(w.prompts, STEPS))
     assert off(x[:1], alone) < 1e-5
     assert all(off(x[b], x[0]) > 1e-3 for b in range(1, 4))
-
-
-@pytest.fixture(scope="module")
-def editors(walkers: dict[str, Walker]) -> dict[str, Editor]:
-    return {k: Editor(w.backbone, cache=None) for k, w in walkers.items()}
-
-
-@pytest.fixture(scope="module")
-def photo() -> Image.Image:
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-    return coarse.resize((128, 128), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
