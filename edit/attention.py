@@ -27,6 +27,7 @@ from .control import (
     Control,
     NothingActed,
     RowSwap,
+    Sides,
     Site,
     attend,
     attend_with_maps,
@@ -89,9 +90,11 @@ class Controlled:
         swaps: list[RowSwap] = []
         edits: list[ColumnEdit] = []
         columns: list[tuple[Control, Tensor]] = []
+        sides: Sides | None = None
         for control in now:
             swap = control.rows(call)
             swaps += [] if swap is None else [swap]
+            sides = control.sides(call) or sides
             mine = control.columns(call)
             edits += mine
             beside = control.value_columns(call)
@@ -112,9 +115,9 @@ class Controlled:
             v = _beside(v, [values for _, values in columns])
         see_all = [(c, call) for c in now if c.wants_maps(call)]
         if see_all or self.stack.explicit:
-            out = attend_with_maps(q, k, v, edits, see_all)
+            out = attend_with_maps(q, k, v, edits, see_all, sides)
         else:
-            out = attend(q, k, v, edits)
+            out = attend(q, k, v, edits, sides)
         at = width
         for control, values in columns:
             control.seen(out[..., at : at + values.shape[-1]], call)

@@ -92,6 +92,31 @@ class RowSwap:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Which keys each place may look at: those of its own side of a mask.
+
+    A row whose keys are all of one side looks everywhere.
+
+    Args:
+        places: [R, P] bool, where queries are.
+        keys: [R, K] bool, where keys are.
+    """
+
+    places: Tensor
+    keys: Tensor
+
+    def looks(self) -> tuple[Tensor, Tensor]:
+        """[R, K] bool: the keys that places inside may look at, and those outside."""
+        one = (self.keys.all(1) | ~self.keys.any(1))[:, None]
+        return self.keys | one, ~self.keys | one
+
+    def allowed(self) -> Tensor:
+        """[R, P, K] bool, for explicit maps."""
+        inside, outside = self.looks()
+        return torch.where(self.places[..., None], inside[:, None], outside[:, None])
+
+
+@dataclass(frozen=True)
 class ColumnEdit:
     """A map edit that is linear in the columns (words) of two rows' maps.
 
@@ -150,6 +175,10 @@ class Control(Intervention):
         """First moment: attend with other rows' queries, keys or values."""
         return None
 
+    def sides(self, call: Call) -> Sides | None:
+        """Beside the first moment: of a self-attention layer, which keys each place may look at."""
+        return None
+
     def columns(self, call: Call) -> list[ColumnEdit]:
         """Second moment: edits of maps that are linear in their columns."""
         return []
@@ -194,15 +223,19 @@ def take(x: Tensor, rows: Sequence[int]) -> Tensor:
     return x.index_select(0, row_index(tuple(rows), x.device))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit], sides: Sides | None = None
+) -> Tensor:
     """Attention with column edits, without making a map.
 
     An edit is linear in the values, so it is attention with rewritten values: the source's queries
-    and keys over ``taken @ v`` plus the row's own over ``own * v``.
+    and keys over ``taken @ v`` plus the row's own over ``own * v``. Two sides are two attentions,
+    of which each place takes one.
 
     Args:
         q, k, v: [R, N, P, d], [R, N, K, d], [R, N, K, e] with e of at least d.
-        edits: at most one a row.
+        edits: at most one a row; none beside `sides`.
+        sides: which keys each place may look at.
 
     Returns:
         [R, N, P, e].
@@ -210,6 +243,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
     sdpa = partial(torch.nn.functional.scaled_dot_product_attention, scale=q.shape[-1] ** -0.5)
     if (more_values := v.shape[-1] - q.shape[-1]) > 0:  # the fused kernels want one width
         q, k = pad(q, (0, more_values)), pad(k, (0, more_values))
+    if sides is not None:
+        inside, outside = (
+            sdpa(q, k, v, attn_mask=keys[:, None, None].expand(-1, 1, q.shape[2], -1))
+            for keys in sides.looks()
+        )
+        return torch.where(sides.places[:, None, :, None], inside, outside)
     if not edits:
         return sdpa(q, k, v)
     rows, more, kept = list(range(len(q))), [], []
@@ -233,10 +272,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit]) -> Tensor:
 
 
 def attend_with_maps(
-    q: Tensor, k: Tensor, v: Tensor, edits: list[ColumnEdit], see: list[tuple[Control, Call]]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    edits: list[ColumnEdit],
+    see: list[tuple[Control, Call]],
+    sides: Sides | None = None,
 ) -> Tensor:
     """The same by explicit maps [R, N, P, K], which ``see`` may look at or replace."""
-    p = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if sides is not None:
+        logits = logits.masked_fill(~sides.allowed()[:, None], -torch.inf)
+    p = torch.softmax(logits, dim=-1)
     if edits:
         edited = {e.row: e.on_maps(p) for e in edits}
         p = torch.stack([edited.get(r, p[r]) for r in range(len(p))])

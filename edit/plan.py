@@ -56,16 +56,33 @@ class BlendWords:
         )
 
     def _selectors(self, entries: tuple[tuple[str, ...], ...], context: EditContext) -> Tensor:
+        if not self.compat:
+            return word_rows(entries, context)
         prompts = (context.source, *context.targets)
         rows = torch.zeros(len(prompts), context.source.length)
         for b, tokens in enumerate(prompts):
             for names in entries:
-                word = names[min(b, len(names) - 1)]
-                if self.compat:
-                    rows[b] += published.blend_selector(tokens, word)
-                else:
-                    rows[b, list(_find(tokens, word, context, b))] = 1
+                rows[b] += published.blend_selector(tokens, names[min(b, len(names) - 1)])
         return rows.clamp(max=1)
+
+
+def word_rows(entries: Sequence[Sequence[str]], context: EditContext) -> Tensor:
+    """Where words stand in the prompts, [B, T] in {0, 1}, a row a prompt.
+
+    Args:
+        entries: one a word: its name in the source and in the targets; the last name serves all
+            further ones.
+        context: the prompts.
+
+    Raises:
+        WordNotFound: a word stands neither in its prompt nor opposite one that does.
+    """
+    prompts = (context.source, *context.targets)
+    rows = torch.zeros(len(prompts), context.source.length)
+    for b, tokens in enumerate(prompts):
+        for names in entries:
+            rows[b, list(_find(tokens, names[min(b, len(names) - 1)], context, b))] = 1
+    return rows
 
 
 def _find(tokens: Tokens, word: str, context: EditContext, b: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import torch
 from edit import NothingActed, edits, sites_of
 from edit.control import Call
 from edit.methods.masactrl import MutualSelfAttention
+from edit.words import WordNotFound
 from inversion import Layout
 from inversion.registry import SettingError
 from p2p_real.backbones import load_backbone
@@ -125,3 +126,84 @@ def test_rows_of_the_source(walker: Walker) -> None:
         ]
         assert off(*runs) < 1e-5
     assert counts == [2 + 2 + 4 + 4, 16, 12, 16]
+
+
+# Guided by a mask ------------------------------------------------------------------------------
+
+GUIDED = {"edit": "masactrl", "start": 0.5, "mask_words": "cat", "mask_threshold": 0.5}
+
+
+def test_each_side_of_the_mask_looks_at_its_own(walker: Walker) -> None:
+    """Against the layer itself, asked about the photo's object alone and about all else alone."""
+    w = walker
+    attn = w.backbone.unet.up_blocks[2].attentions[0].transformer_blocks[0].attn1
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def look(module: Any, args: Any, kwargs: Any, out: torch.Tensor) -> None:
+        calls.append(((args or (kwargs["hidden_states"],))[0].clone(), out.clone()))
+
+    record = w.invert("ddim", steps=2)
+    controls = w.controls(PROMPTS, 2, **GUIDED)
+    areas: list[torch.Tensor] = []
+    (guided,) = controls
+    sides = guided.sides
+
+    def watch(call: Call) -> Any:
+        found = sides(call)
+        if found is not None and call.site.name.startswith("up_blocks.2.attentions.0"):
+            areas.append(guided._at(call.size))
+        return found
+
+    guided.sides = watch
+    handle = attn.register_forward_hook(look, with_kwargs=True)
+    try:
+        w.walk(record, PROMPTS, controls)
+    finally:
+        handle.remove()
+    (area,) = areas  # at the second step only
+    assert 0 < area.float().mean() < 1
+    hidden, out = calls[1]
+    with torch.no_grad():
+        for row, branch in ((1, 1), (3, 1)):  # the target's halves
+            read = hidden[row - 1]
+            inside = attn(hidden[row][None], encoder_hidden_states=read[area[0]][None])[0]
+            outside = attn(hidden[row][None], encoder_hidden_states=read[~area[0]][None])[0]
+            wanted = torch.where(area[branch][:, None], inside, outside)
+            torch.testing.assert_close(out[row], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(out[0], attn(hidden[:1])[0], rtol=1e-4, atol=1e-5)
+    (told,) = guided.report()["object"][:1]
+    assert 0 < told < 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (9, 17)])
+def test_guided_by_explicit_maps_is_the_same(size: tuple[int, int], walker: Walker) -> None:
+    w = Walker(walker.backbone, PROMPTS, size)
+    record = w.invert("ddim", steps=2, guidance=1.5)
+    settings = {**GUIDED, "start": 0.0}
+    runs = [
+        w.walk(record, PROMPTS, w.controls(PROMPTS, 2, **settings), explicit=explicit)
+        for explicit in (False, True)
+    ]
+    assert off(*runs) < 1e-5
+    plain = w.walk(record, PROMPTS, w.controls(PROMPTS, 2, edit="masactrl", start=0.0))
+    assert off(runs[0][:1], plain[:1]) < 1e-5  # the source is not touched
+    assert off(runs[0][1:], plain[1:]) > 1e-3
+
+
+def test_rows_left_out_change_nothing_of_the_guided_form(walker: Walker) -> None:
+    for name in ("direct", "negative-prompt"):
+        record = walker.invert(name, steps=4)
+        controls = walker.controls(PROMPTS, 4, **GUIDED)
+        runs = [walker.walk(record, PROMPTS, controls, all_rows=all_) for all_ in (False, True)]
+        assert off(*runs) < 1e-5
+
+
+def test_words_of_the_mask(walker: Walker) -> None:
+    context = walker.context(PROMPTS, 4)
+    (control,) = edits.create("masactrl", mask_words="fluffy cat + mat").controls(context)
+    assert control.words[0].nonzero().flatten().tolist() == [2, 3, 6]
+    assert control.words[1].nonzero().flatten().tolist() == [2, 3, 7]
+    with pytest.raises(WordNotFound, match="no word 'horse'"):
+        edits.create("masactrl", mask_words="horse").controls(context)
+    with pytest.raises(SettingError, match="give words joined by"):
+        edits.create("masactrl", mask_words=" + ")
