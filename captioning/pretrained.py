@@ -103,12 +103,12 @@ class PretrainedCaptioner(ABC):
             how |= {"do_sample": False, "num_beams": num_beams}
         # Drawing one by one, each from the seed, makes a caption independent of its neighbours;
         # so does half precision, whose rounding depends on how many are multiplied together.
-        size = 1 if sample or self._model.dtype != torch.float32 else _BATCH
+        size = 1 if sample or self._dtype() != torch.float32 else _BATCH
         captions: list[str] = []
         for start in range(0, len(images), size):
             pictures = [image.convert("RGB") for image in images[start : start + size]]
             pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
-            pixels = pixels.to(self.device, self._model.dtype)
+            pixels = pixels.to(self.device, self._dtype())
             with torch.inference_mode(), self._seeded(seed) if sample else nullcontext():
                 captions += [tidy(text) for text in self._say(pixels, prompt, prefix, how)]
         return captions
