@@ -35,6 +35,10 @@ from captioning.lavis_environment import (
 SIZES = {"blip_coco_caption_base": "base", "model_large_caption": "large"}  # LAVIS's own files
 OWN = "model"  # a model of one's own, described by CONFIG
 CONFIG = "lavis.yaml"
+_ADDRESS = (
+    "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP/"
+    "blip_coco_caption_base.pth"
+)
 _SUFFIXES = (".safetensors", ".pth")
 
 
@@ -161,8 +165,7 @@ def find_files(folder: Path | None) -> Files:
     if weights is None:
         raise CaptionerError(
             f"LAVIS's weights are missing: neither {' nor '.join(stems)} (.safetensors or .pth) "
-            f"lies in {place}; LAVIS's configs/models/blip_caption_base_coco.yaml names their "
-            "address under 'finetuned'"
+            f"lies in {place}; LAVIS's own is {_ADDRESS}"
         )
     config = place / CONFIG if weights.stem == OWN else None
     if config is not None and not config.is_file():
