@@ -5,34 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from captioning.grammar import ARTICLES, DETERMINERS, MEDIA
+from captioning.grammar import DETERMINERS
 from captioning.instruction import Instruction
 from captioning.kinds_of_words import (
-    IN,
     MASS,
     MATERIALS_AS_NOUNS,
-    ON,
     PARTICIPLES,
-    PICTURES,
     PRONOUNS,
     SCENES,
     SHADES,
-    STYLE_WORDS,
+    WEATHERS,
     describes,
     group_of,
     is_plural,
     positive,
-    singular,
+)
+from captioning.scenery import (
+    DET,
+    MAKE,
+    PIC,
+    REMOVE,
+    is_light,
+    is_place,
+    picture,
+    scene_of,
+    scenery,
+    style_of,
+    styling,
+    without_article,
 )
 
-DET = r"(?:the|a|an|this|that|its|his|her|their|my|your|all|every|some|both)"
-PIC = rf"(?:(?:the|this|my|whole|entire) )*(?:{'|'.join(sorted(PICTURES))})(?: (?:photo|thing))?"
-MAKES = "make|turn|get|have|render|let|set|change|convert|transform|colou?r|paint"
-REMOVES = (
-    "remove|delete|erase|take away|take out|take off|take|get rid of|drop|cut out|cut|hide"
-    "|eliminate|clear away|clear|lose|without|no more|no"
-)
-MAKE, REMOVE = f"(?:{MAKES})", f"(?:{REMOVES})"
 _PLACE = (
     r"(?:on top of|onto|on|in front of|into|inside|in|next to|close to|beside|near|by|under"
     r"|underneath|beneath|below|behind|above|over|against|between|among|around|at|along|to"
@@ -50,18 +52,6 @@ _ASPECT = (
 )
 _THEM = "(?:it|him|her|them)"
 _WHERE = ("background", "backdrop", "ground", "floor", "setting", "scene", "location", "place")
-_SCENES = "|".join(sorted(map(re.escape, SCENES), key=len, reverse=True))
-AT = (
-    rf"(?:(?:at|in|by|during|under)(?: (?:the|a|an))? (?:{_SCENES})(?: (?:time|light|weather))?"
-    rf"|on an? (?:{_SCENES}) (?:day|night|morning|evening|afternoon))"
-)
-
-
-def without_article(text: str) -> str:
-    words = text.strip(" ,;\"'").split()
-    while len(words) > 1 and words[0].lower() in ARTICLES:
-        words.pop(0)
-    return " ".join(words)
 
 
 # readers: each reads one family of clauses, or says None
@@ -69,17 +59,17 @@ def without_article(text: str) -> str:
 
 def _arrow(c: str) -> Instruction | None:
     m = re.fullmatch(r"(?:change |turn )?(.+?)\s*(?:->|=)\s*(.+)", c)
-    return (
-        Instruction("swap", m[1], m[2], aspect="words")
-        if m and not re.search("->|=", m[2])
-        else None
-    )
+    if m is None or re.search("->|=", m[2]):
+        return None
+    return Instruction("swap", m[1], m[2], aspect="words")
 
 
 def _replacing(c: str) -> Instruction | None:
     m = re.fullmatch(r"(?:replace|change|turn) (.+?) (?:with|by|for) (.+)", c) or re.fullmatch(
         r"(?:swap|exchange|switch|trade) (?:out )?(.+?) (?:for|with|to|by|into|against) (.+)", c
     )
+    if m and without_article(m[1]) in ("background", "backdrop"):
+        return Instruction("scene", "", m[2], aspect="background")
     if m:
         return _swapping(m[1], m[2], "words")
     m = re.fullmatch(
@@ -131,7 +121,7 @@ def _aspects(c: str) -> Instruction | None:
         re.fullmatch(rf"{verb} (?:the |its )?{_ASPECT} (?:of|in|on) (?P<t>.+?) {to}", c)
         or re.fullmatch(rf"{verb} (?P<t>(?:the |this |my )?.+?)'s? {_ASPECT} {to}", c)
         or re.fullmatch(rf"{verb} (?:the |its |his |her )?(?P<t>){_ASPECT} {to}", c)
-        or re.fullmatch(rf"{verb} (?P<t>(?:the |this |my ).+?) {_ASPECT} {to}", c)
+        or re.fullmatch(rf"{verb} (?P<t>.+?) {_ASPECT} {to}", c)
         or re.fullmatch(r"(?:make|turn) (?P<t>)(?:the )?(?P<aspect>background|backdrop|ground"
                         r"|floor|light(?:ing)?|weather|season) (?:into )?(?P<v>.+)", c)
         or re.fullmatch(rf"(?P<t>)the {_ASPECT} (?:should|must|to) (?:be|become) (?P<v>.+)", c)
@@ -140,13 +130,13 @@ def _aspects(c: str) -> Instruction | None:
         return None
     aspect, target, value = m["aspect"], m["t"] or "it", m["v"]
     if aspect in _WHERE:
-        if _is_light(value) and not value.endswith("snow"):
+        if is_light(value) and not value.endswith("snow"):
             return scene_of(value, c)
         return Instruction("scene", "", value, aspect="background")
     if aspect in ("shape", "form"):
         return Instruction("swap", target, value)
     if aspect == "style":
-        return Instruction("style", "", _style(value))
+        return Instruction("style", "", style_of(value))
     if aspect.split(" ")[0] in ("light", "lighting", "time", "hour", "weather", "season"):
         return scene_of(value, c)
     return Instruction("attribute", target, _adjectives(value) or value, aspect=aspect)
@@ -158,6 +148,8 @@ def _removing(c: str) -> Instruction | None:
         return None
     thing = re.sub(r" (?:away|out|completely|entirely)?\s*(?:from|off|out of) .+$", "", m[1])
     rest = re.search(r" (?:from|off) (.+)$", m[1])
+    if without_article(thing) in ("background", "backdrop"):
+        return Instruction("scene", "", "plain", aspect="background")
     adjective = MATERIALS_AS_NOUNS.get(without_article(thing), "")
     if adjective and rest and not re.fullmatch(PIC, rest[1]):
         return Instruction("attribute", without_article(rest[1]), f"not {adjective}")
@@ -179,13 +171,15 @@ def _into(c: str) -> Instruction | None:
     m = re.fullmatch(
         r"(?:turn|make|change|transform|convert|morph|set|switch) (.+?) (?:in)?to (.+)", c
     )
-    return _becoming(m[1], m[2]) if m else None
+    if m is None:  # "turn into a sketch"
+        m = re.fullmatch(r"(?:turn|change|transform|convert)( )(?:in)?to (.+)", c)
+    return _becoming(m[1].strip() or "it", m[2]) if m else None
 
 
 def _becoming(thing: str, value: str) -> Instruction:
     """What "turn THING into VALUE" is: a style, a scene, another look, or another thing."""
-    whole = re.fullmatch(rf"(?:it|this|{PIC})", thing) or _is_light(without_article(thing))
-    if whole and (found := _picture(value)):
+    whole = re.fullmatch(rf"(?:it|this|{PIC})", thing) or is_light(without_article(thing))
+    if whole and (found := picture(value)):
         return found
     return _swapping(thing, value, "")
 
@@ -201,38 +195,6 @@ def _swapping(thing: str, value: str, aspect: str) -> Instruction:
         ):
             return Instruction("attribute", thing, adjectives)
     return Instruction("swap", thing, value, aspect=aspect)
-
-
-def _picture(value: str) -> Instruction | None:
-    """What a whole picture becomes: a style or a scene."""
-    if _is_style(value):
-        return Instruction("style", "", _style(value))
-    return scene_of(value, "") if _is_light(value) else None
-
-
-def _is_style(value: str) -> bool:
-    words = without_article(value).lower().split()
-    return bool(words) and (
-        words[-1] in MEDIA | STYLE_WORDS | {"style", "art"}
-        or "style of" in value or words == ["black", "and", "white"]
-        or (len(words) > 1 and words[0] in MEDIA and words[1] in ("of", "by", "in"))
-    )  # fmt: skip
-
-
-def _style(value: str) -> str:
-    return without_article(value)
-
-
-def _is_light(value: str) -> bool:
-    words = re.sub(rf"^(?:(?:at|in|by|during) )?(?:{DET} )?", "", value)
-    return words in SCENES or bool(re.fullmatch(AT, value))
-
-
-def scene_of(value: str, clause: str) -> Instruction:
-    words = re.sub(rf"^(?:at|in|by|on|during|under)? ?(?:{DET} )?", "", value)
-    # "in the evening" is the evening, "on the snow" is a place
-    known = words in SCENES and not re.match(r"(?:on|under) ", value)
-    return Instruction("scene", "", words if known else value, text=clause)
 
 
 def _should(c: str) -> Instruction | None:
@@ -264,9 +226,12 @@ def _made(body: str, thing: str = "", value: str = "") -> Instruction | None:
     body = re.sub(r" (?:look|looks|appear|be|become|seem)(?= )", "", body)
     whole = re.fullmatch(rf"(it|this|{PIC}) (.+)", body)
     if whole and re.match(r"(?:on|in|at|against|inside|under|in front of) ", whole[2]):
-        return _scenery(whole[2])
-    if whole and (found := _picture(whole[2])):
+        return scenery(whole[2])
+    if whole and (found := picture(whole[2])):
         return found
+    heavily = re.fullmatch(r"(\w+) \w+ly", whole[2]) if whole else None
+    if heavily and heavily[1] in WEATHERS:
+        return scene_of(heavily[1], "")
     split = (thing, value) if thing else (whole[1], whole[2]) if whole else ("", "")
     made = re.fullmatch(r"(.+?) (?:made )?(?:out )?of (\w+)", body)
     if made and describes(made[2]) and " " in made[1] + " ":
@@ -312,7 +277,7 @@ def split_adjectives(text: str) -> tuple[str, str]:
         n -= 1
     first = next((i for i, w in enumerate(words) if w.lower() not in DETERMINERS), len(words))
     n = max(n, first + 1)
-    while n < len(words) and words[n].lower() in ("and", "&", "very") and n == first + 1:
+    if n < len(words) and words[n].lower() in ("and", "&"):
         return text, ""
     thing, value = " ".join(words[:n]).rstrip(","), " ".join(words[n:])
     return (thing, value) if value else (text, "")
@@ -337,7 +302,9 @@ def _adding(c: str) -> Instruction | None:
             return Instruction("attribute", m[1], adjective)
         return Instruction("add", "", m[2], f"on {m[1]}")
     m = re.fullmatch(
-        r"(?:add|put|place|insert|include|lay|stand|set|draw|show|have|let there be|with) (.+)", c
+        r"(?:add|put|place|insert|include|lay|draw|with|(?:let )?there (?:should |must )?(?:be|is))"
+        r" (.+)",
+        c,
     )
     if m is None:
         return None
@@ -350,61 +317,25 @@ def _adding(c: str) -> Instruction | None:
         if re.fullmatch(PIC, put[1]) or put[1] in PRONOUNS:
             return Instruction("scene", "", put[2], aspect="background")
         return Instruction("scene", put[1], put[2], put[2], aspect="background")
+    if whole and re.search(r"\blight(?:s|ing)?$", body):
+        return Instruction("scene", "", c)
     if whole and (
         back := re.fullmatch(r"(?:an? |the )?(.+)(?<! the) (?:background|backdrop)", body)
     ):
         return Instruction("scene", "", f"{back[1]} background", aspect="background")
-    if put and whole and put[2] == "in the background" and _is_place(put[1]):
+    if put and whole and put[2] == "in the background" and is_place(put[1]):
         return Instruction("scene", "", put[1], aspect="background")
     if put:
         return Instruction("add", "", put[1], put[2], aspect=whole)
     adjective = MATERIALS_AS_NOUNS.get(without_article(body), "")
     if group_of(adjective) == "pattern" and body != "flowers":
         return Instruction("attribute", "it", adjective)
-    if c.startswith(("put", "set", "have", "let", "place", "stand")):
+    if c.startswith(("put", "place", "lay")):
         return None
     return Instruction("add", "", body, aspect=whole)
 
 
-def _is_place(value: str) -> bool:
-    return singular(value.split()[-1]) in ON | IN
-
-
-def _styling(c: str) -> Instruction | None:
-    by = re.fullmatch(
-        r"(?:as if |like |as )?(?:it (?:were|was) )?(?:painted|drawn|made) by (.+)", c
-    )
-    if by:
-        return Instruction("style", "", f"in the style of {by[1]}")
-    m = re.fullmatch(r"(?:as if it were|as|like|draw it as|show it as|render (?:it )?as) (.+)", c)
-    if m:
-        return Instruction("style", "", _style(m[1]))
-    m = re.fullmatch(
-        r"(?:(?:draw|make|paint|render|do) it )?(in (?:the )?(?:style|manner) of .+)", c
-    )
-    if m:
-        return Instruction("style", "", m[1].replace("in style of", "in the style of"))
-    m = re.fullmatch(r"(?:(?:draw|make|paint|render|do|put) it )?in (.+)", c)
-    if m and _is_style(m[1]):
-        return Instruction("style", "", _style(m[1]))
-    verb = re.match(rf"(?:{MAKE}|{REMOVE}|it|add|put|paint|the) ", c)
-    bare = _is_style(c) and not verb and len(c.split()) < 5
-    return Instruction("style", "", _style(c)) if bare else None
-
-
-def _scenery(c: str) -> Instruction | None:
-    m = re.fullmatch(
-        rf"(?:(?:make|set|show|put|have) )?(?:it|{PIC})?(?: in| to| is)?(?:'s)? ?(.+)", c
-    )
-    value = m[1] if m and _is_light(m[1]) else c
-    if _is_light(value):
-        return scene_of(value, c)
-    if re.fullmatch(rf"(?:on|in|at|against|inside|under|in front of) (?:{DET} )?.+", c):
-        return Instruction("scene", "", c, aspect="background")
-    return None
-
-
 READERS: tuple[Callable[[str], Instruction | None], ...] = (
-    _arrow, _amount, _aspects, _styling, _scenery, _replacing, _removing, _painting, _into,
+    _arrow, _amount, _aspects, styling, scenery, _replacing, _removing, _painting, _into,
     _adding, _making, _should,
 )  # fmt: skip

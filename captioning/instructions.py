@@ -6,22 +6,12 @@ import difflib
 import re
 from dataclasses import replace
 
-from captioning.clauses import (
-    AT,
-    DET,
-    MAKES,
-    PIC,
-    READERS,
-    REMOVE,
-    REMOVES,
-    scene_of,
-    split_adjectives,
-    without_article,
-)
+from captioning.clauses import READERS, split_adjectives
 from captioning.grammar import ARTICLES
 from captioning.instruction import Instruction, NotUnderstood
 from captioning.kinds_of_words import SCENES, SIZES, describes, positive
 from captioning.matching import squash
+from captioning.scenery import AT, DET, MAKES, PIC, REMOVE, REMOVES, scene_of, without_article
 
 __all__ = ["FORMS", "Instruction", "NotUnderstood", "parse_instruction"]
 

@@ -26,6 +26,7 @@ GROUPS = {  # adjectives of one group say the same thing in other ways: a new on
     "size": _set("small large big little tiny huge giant"),
     "height": _set("tall short high low"),
     "length": _set("long"),
+    "focus": _set("blurry blurred sharp"),
     "finish": _set("shiny matte matt glossy dull polished reflective sparkling glittering"),
     "wetness": _set("wet dry soaked"),
     "cleanness": _set("clean dirty dusty muddy spotless"),
@@ -135,6 +136,7 @@ WORN = _set(
     " necklace backpack earrings"
 )
 PRONOUNS = _set("it this them these him her he she they")
+OUTSIDE = _set("outside outdoors inside indoors underwater underground")
 PICTURES = _set("photo photograph picture image scene shot whole everything overall")
 STYLE_WORDS = _set(
     "anime manga comic cartoon cubist cubism impressionist impressionism surrealist pixel pixelated"

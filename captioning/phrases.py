@@ -242,14 +242,15 @@ def units(text: str, phrase: NounPhrase) -> list[Unit]:
         joiner = f"{gap} " if gap else joiner
         group = group_of(lowered)
         last = found[-1] if found else None
-        shade = last is not None and last.group == "shade" and group == "colour"
+        shade = last is not None and last.group == "shade"
         joined = last is not None and last.group == group == "colour" and joiner != " "
         if last is not None and last.old is not None and (shade or joined):
             span = (last.old[0], word.end)
             found[-1] = Unit(text[span[0] : span[1]], group, last.joiner, span)
         else:
             following = group_of(words[i + 1].text) if i + 1 < len(words) else ""
-            if following == "colour" and lowered in SHADES | {"very"} and group != "colour":
+            shades = following == "colour" and lowered in SHADES and group != "colour"
+            if shades or (lowered == "very" and following):
                 group = "shade"
             found.append(Unit(word.text, group, joiner, (word.start, word.end)))
         joiner = " "

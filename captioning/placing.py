@@ -15,6 +15,7 @@ from captioning.kinds_of_words import (
     IN,
     MASS,
     ON,
+    OUTSIDE,
     PRONOUNS,
     SCENES,
     SEASON_ADJECTIVES,
@@ -173,7 +174,7 @@ def scene(text: str, value: str, aspect: str = "", thing: str = "") -> Change:
         for p in noun_phrases(text)
         if p.before and p.about and (p.about == about or p.head.text == probe.head.text)
     ]
-    if old:
+    if old and not phrase.startswith("with "):
         return _exchange(text, old[-1], phrase)
     adjective = _scene_adjective(text, value)
     if adjective:
@@ -245,7 +246,9 @@ def _place(text: str, value: str) -> Change:
     old = [p for p in old if first is None or p.start > first.start]
     same = [p for p in old if p.before == preposition] if preposition else []
     chosen = (same or old)[-1] if old else None
-    if not preposition:
+    if words in OUTSIDE:
+        preposition, words = words, ""
+    elif not preposition:
         noun = noun_phrases(words)[-1].head.text.lower() if noun_phrases(words) else ""
         if words.split()[0].lower() not in DETERMINERS and noun in MASS:
             words = f"the {words}"
@@ -253,7 +256,7 @@ def _place(text: str, value: str) -> Change:
         kept = chosen.before if chosen and chosen.before in PLACES else "in"
         preposition = ("on" if singular(noun) in ON else "in" if noun in IN or singular(noun) in IN
                        else "against" if noun in AGAINST else kept)  # fmt: skip
-    phrase = f"{preposition} {words}"
+    phrase = f"{preposition} {words}".strip()
     if chosen:
         return _exchange(text, chosen, phrase)
     return _append(text, phrase, f"{phrase!r} is added: the caption names no place", True)
@@ -262,6 +265,8 @@ def _place(text: str, value: str) -> Change:
 def style(text: str, value: str) -> Change:
     """Sets the style of the whole picture."""
     phrase = STYLE_NAMES.get(value.lower(), value)
+    if re.search(rf"\b(?:{'|'.join(MEDIA)}) (?:by|in) ", phrase):
+        phrase = f"in the style of {with_article(phrase)}"
     last = phrase.split()[-1].lower()
     if last not in MEDIA | {"style", "art"} and not re.match(r"(?:in the|by) ", phrase):
         phrase = f"{phrase} style"

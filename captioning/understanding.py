@@ -73,7 +73,7 @@ def understand(caption: str, instructions: Sequence[Instruction]) -> Meaning:
     source, notes = _with_what_lessens(text, instructions)
     now = source
     changes: list[Change] = []
-    for instruction in instructions:
+    for instruction in _in_order(instructions):
         try:
             change = _STEPS[instruction.op](now, instruction)
         except NotUnderstood:
@@ -107,6 +107,14 @@ def understand(caption: str, instructions: Sequence[Instruction]) -> Meaning:
         gone=gone,
         notes=(*notes, *(note for change in changes for note in change.notes)),
     )
+
+
+def _in_order(said: Sequence[Instruction]) -> list[Instruction]:
+    """Removals last where a thing comes as well: it takes its place beside what goes."""
+    comes = {one.value.split()[-1] for one in said if one.op == "add"}
+    late = [one for one in said if one.op == "remove" and one.target.split()[-1] not in comes]
+    late = late if comes else []
+    return [one for one in said if one not in late] + late
 
 
 def _attribute(text: str, said: Instruction) -> Change:

@@ -73,6 +73,11 @@ def read(text: str) -> list[tuple[str, str, str]]:
         ("turn the photo into an oil painting", ("style", "", "oil painting")),
         ("in the style of van Gogh", ("style", "", "in the style of van Gogh")),
         ("as if painted by Picasso", ("style", "", "in the style of Picasso")),
+        ("turn into a sketch", ("style", "", "sketch")),
+        ("late at night", ("scene", "", "late at night")),
+        ("make it rain heavily", ("scene", "", "rain")),
+        ("replace the background with a forest", ("scene", "", "a forest")),
+        ("there should be a cat", ("add", "", "a cat")),
         ("make it black and white", ("style", "", "black and white")),
     ],
 )

@@ -54,6 +54,7 @@ def meaning(prompt: str, text: str) -> Meaning:
         ("a cat with green eyes", "make the cat's eyes blue", "a cat with blue eyes"),
         ("a mountain lake", "make the lake frozen", "a frozen mountain lake"),
         ("a lake under a cloudy sky", "make the sky clear", "a lake under a clear sky"),
+        ("a red ball", "make it very shiny", "a very shiny red ball"),
         # things
         ("a girl holding a teddy bear", "turn the bear into a doll", "a girl holding a doll"),
         ("a bunch of bananas on a table", "turn it into grapes", "a bunch of grapes on a table"),
@@ -111,7 +112,14 @@ def meaning(prompt: str, text: str) -> Meaning:
         ("a room at night", "make it brighter", "a room in bright light"),
         ("a photo of a cat", "as an oil painting", "an oil painting of a cat"),
         ("a cat", "in anime style", "a cat, anime style"),
+        ("a dog on a road", "remove the background", "a dog against a plain background"),
+        ("a dog on a road", "make the background blurry", "a dog against a blurry background"),
+        ("a dog on a road", "underwater", "a dog underwater"),
+        ("a dog on a road", "at 5 o'clock", "a dog on a road at 5 o'clock"),
+        ("a dog at noon", "with dramatic lighting", "a dog at noon with dramatic lighting"),
         # several
+        ("a ball on a table", "delete the ball and add a very shiny cube",
+         "a very shiny cube on a table"),
         (TWO, "turn the cube into a mug, make it striped; remove the ball and in daylight",
          "a blue striped mug on a wooden table in daylight"),
     ],
