@@ -148,9 +148,11 @@ def give(text: str, phrase: NounPhrase, value: str, aspect: str) -> Change:
     name = text[slice(*phrase.named)]
     words = value.split()
     first = words[0].lower()
-    behind = first in PREPOSITIONS or first in OBJECT_PARTICIPLES or (
-        is_participle(first) and len(words) > 1 and not group_of(words[-1])
-    )  # fmt: skip
+    behind = (
+        first in PREPOSITIONS
+        or first in OBJECT_PARTICIPLES
+        or (is_participle(first) and len(words) > 1 and not group_of(words[-1]))
+    )
     if behind:
         rest = text[phrase.end :]
         if rest.startswith(f" {first} "):  # wearing a scarf and a red dress

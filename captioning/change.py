@@ -129,8 +129,12 @@ def together(text: str, done: Sequence[Change]) -> Change:
     if len(done) == 1:
         return done[0]
     changed = differences(text, done[-1].text)
-    local = {a: b for change in done if isinstance(change.local, Mapping)
-             for a, b in change.local.items()}  # fmt: skip
+    local = {
+        a: b
+        for change in done
+        if isinstance(change.local, Mapping)
+        for a, b in change.local.items()
+    }
     return replace(done[-1], changed=changed, local=local or None)
 
 

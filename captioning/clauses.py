@@ -122,10 +122,13 @@ def _aspects(c: str) -> Instruction | None:
         or re.fullmatch(rf"{verb} (?P<t>(?:the |this |my )?.+?)'s? {_ASPECT} {to}", c)
         or re.fullmatch(rf"{verb} (?:the |its |his |her )?(?P<t>){_ASPECT} {to}", c)
         or re.fullmatch(rf"{verb} (?P<t>.+?) {_ASPECT} {to}", c)
-        or re.fullmatch(r"(?:make|turn) (?P<t>)(?:the )?(?P<aspect>background|backdrop|ground"
-                        r"|floor|light(?:ing)?|weather|season) (?:into )?(?P<v>.+)", c)
+        or re.fullmatch(
+            r"(?:make|turn) (?P<t>)(?:the )?(?P<aspect>background|backdrop|ground"
+            r"|floor|light(?:ing)?|weather|season) (?:into )?(?P<v>.+)",
+            c,
+        )
         or re.fullmatch(rf"(?P<t>)the {_ASPECT} (?:should|must|to) (?:be|become) (?P<v>.+)", c)
-    )  # fmt: skip
+    )
     if m is None:
         return None
     aspect, target, value = m["aspect"], m["t"] or "it", m["v"]

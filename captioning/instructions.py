@@ -95,9 +95,12 @@ def _meant(one: Instruction, before: Instruction | None) -> Instruction:
     last = {"attribute": "target", "amount": "target", "swap": "value", "add": "value"}
     thing = getattr(before, last[before.op]) if before and before.op in last else ""
     again = one.target in ("it", "this") or (
-        one.op == "amount" and not one.target and before is not None and before.op != "add"
+        one.op == "amount"
+        and not one.target
+        and before is not None
+        and before.op != "add"
         and one.value not in SCENES
-    )  # fmt: skip
+    )
     return replace(one, target=without_article(thing)) if thing and again else one
 
 
@@ -122,8 +125,11 @@ def _bare(text: str) -> str:
 
 def _clauses(text: str) -> list[str]:
     """Splits where a new thing to do begins; "red and shiny" and "a cat and a dog" stay whole."""
-    parts = re.split(r"(\s*[,;.]\s+(?:and then |and |then )?|\s+and then\s+|\s+then\s+|\s+and\s+"
-                     r"|\s+but\s+|\s*;\s*|\s+\+\s+)", text)  # fmt: skip
+    parts = re.split(
+        r"(\s*[,;.]\s+(?:and then |and |then )?|\s+and then\s+|\s+then\s+|\s+and\s+"
+        r"|\s+but\s+|\s*;\s*|\s+\+\s+)",
+        text,
+    )
     clauses = [parts[0]]
     for glue, part in zip(parts[1::2], parts[2::2], strict=True):
         again = _again(clauses[-1], part)
@@ -249,8 +255,15 @@ def _cannot_read(clause: str) -> str:
         return len(words & said) / len(words) + ratio
 
     form, example = max(FORMS, key=alike)
-    others = ("make the ball blue", "turn the cube into a cylinder", "remove the mug",
-              "add a cat on the table", "at night", "more striped", "as a watercolour")  # fmt: skip
+    others = (
+        "make the ball blue",
+        "turn the cube into a cylinder",
+        "remove the mug",
+        "add a cat on the table",
+        "at night",
+        "more striped",
+        "as a watercolour",
+    )
     rest = ", ".join(repr(other) for other in others if other != example)
     shown = clause if len(clause) <= 80 else f"{clause[:77]}..."
     return (

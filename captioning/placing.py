@@ -97,8 +97,9 @@ def _add_into(text: str, words: str, preposition: str, place: str) -> Change:
             found = []
     if ground and preposition in ("on", "onto", "in", "into", "at", "inside", "on top of"):
         before = [p for p in noun_phrases(text) if p.end <= ground[0].begin]
-        target, _ = insert(text, before[-1].end if before else 0,
-                           f"and {words}" if before else words)  # fmt: skip
+        target, _ = insert(
+            text, before[-1].end if before else 0, f"and {words}" if before else words
+        )
         return _added(text, target, words, f"stands {ground[0].before} what the caption says")
     if found:
         noun = found[0].head.text
@@ -133,7 +134,9 @@ def _last_of(text: str, first: NounPhrase) -> NounPhrase:
 def _added(text: str, target: str, words: str, note: str) -> Change:
     spans = rewrite.find_word(target, words)
     # the one that came is the first place where the two texts part, or the next one after it
-    parted = next((i for i, (a, b) in enumerate(zip(text, target)) if a != b), len(text))  # noqa: B905
+    parted = next(
+        (i for i, (a, b) in enumerate(zip(text, target, strict=False)) if a != b), len(text)
+    )
     span = next((s for s in spans if s[1] > parted), spans[-1])
     probe = noun_phrases(words)
     noun = probe[0].head.text if probe else words.split()[-1]
@@ -238,8 +241,9 @@ def _place(text: str, value: str) -> Change:
     ):
         if said:
             changed = attribute(text, said[0].head.text, words.removesuffix(" background"))
-            return Change(changed.text, "scene", changed.changed, None, changed.direction,
-                          notes=changed.notes)  # fmt: skip
+            return Change(
+                changed.text, "scene", changed.changed, None, changed.direction, notes=changed.notes
+            )
         words = with_article(words if words.endswith("background") else f"{words} background")
     old = place_phrases(text)
     first = subject(text)
@@ -254,8 +258,15 @@ def _place(text: str, value: str) -> Change:
             words = f"the {words}"
         words = with_article(words)
         kept = chosen.before if chosen and chosen.before in PLACES else "in"
-        preposition = ("on" if singular(noun) in ON else "in" if noun in IN or singular(noun) in IN
-                       else "against" if noun in AGAINST else kept)  # fmt: skip
+        preposition = (
+            "on"
+            if singular(noun) in ON
+            else "in"
+            if noun in IN or singular(noun) in IN
+            else "against"
+            if noun in AGAINST
+            else kept
+        )
     phrase = f"{preposition} {words}".strip()
     if chosen:
         return _exchange(text, chosen, phrase)

@@ -44,9 +44,10 @@ def is_style(value: str) -> bool:
     words = without_article(value).lower().split()
     return bool(words) and (
         words[-1] in MEDIA | STYLE_WORDS | {"style", "art"}
-        or "style of" in value or words == ["black", "and", "white"]
+        or "style of" in value
+        or words == ["black", "and", "white"]
         or (len(words) > 1 and words[0] in MEDIA and words[1] in ("of", "by", "in"))
-    )  # fmt: skip
+    )
 
 
 def style_of(value: str) -> str:

@@ -159,8 +159,14 @@ def _swap_adjective(text: str, target: str, value: str) -> Change | None:
         }
         noun = phrase.head.text
         kind = "colour" if group_of(value) == group_of(gone) == "colour" else "attribute"
-        change = Change(target_text, kind, changed, local, (f"{gone} {noun}", f"{value} {noun}"),
-                       notes=tuple(note_of(a, b, noun) for a, b in changed))  # fmt: skip
+        change = Change(
+            target_text,
+            kind,
+            changed,
+            local,
+            (f"{gone} {noun}", f"{value} {noun}"),
+            notes=tuple(note_of(a, b, noun) for a, b in changed),
+        )
         changes.append(change)
         done = target_text
     return together(text, changes) if changes else None

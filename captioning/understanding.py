@@ -31,7 +31,8 @@ class Meaning:
         target: the new prompt; equal to the source where only `weights` act.
         changed: (source words, target words), as `Rewrite.changed`.
         kind: "colour", "attribute", "object", "remove", "add", "scene", "amount", "style", or
-            "several" for more than one instruction.
+            "several" for more than one instruction; "amount" where weights act, what else "more"
+            comes to is its own kind.
         local: nouns to keep the edit near: {source: target} where things change, ("mug",) for one
             that comes or goes and stands in one prompt alone, None where the whole picture
             changes.
@@ -148,7 +149,7 @@ def _amount(text: str, said: Instruction) -> Change:
         local: Local = None
         things = [p for p in _nouns(text, said.target) if word in text[slice(*p.named)].split()]
         if said.target and not things and describes(word):
-            return replace(attribute(text, said.target, word), kind="amount")
+            return attribute(text, said.target, word)
         if things:
             local = {things[0].head.text: things[0].head.text}
         note = f"{word!r} is attended to with the weight {weight:g}"
@@ -156,19 +157,19 @@ def _amount(text: str, said: Instruction) -> Change:
     if said.amount < 0:  # what is less of a thing without a name in the caption
         opposite = OPPOSITES.get(word, "")
         if not said.target and opposite in SCENES:
-            return replace(placing.scene(text, opposite), kind="amount")
+            return placing.scene(text, opposite)
         raise NotUnderstood(
             f"the caption {text!r} does not say {word!r}, so there is nothing to make less of: "
             "give a caption that says it (--caption, --prompt)"
         )
     if not said.target and word in SCENES:
         bright = {"bright": "brighter", "dark": "darker"}.get(word, word)
-        return replace(placing.scene(text, bright), kind="amount")
+        return placing.scene(text, bright)
     if is_plural(word) and not describes(word):
-        return replace(placing.add(text, word, aspect="with"), kind="amount")
+        return placing.add(text, word, aspect="with")
     change = attribute(text, said.target or "it", word)
     note = f"the caption does not say {word!r}, so that it is said now instead of weighed"
-    return replace(change, kind="amount", notes=(note, *change.notes))
+    return replace(change, notes=(note, *change.notes))
 
 
 _STEPS: dict[str, Callable[[str, Instruction], Change]] = {

@@ -191,7 +191,7 @@ def test_amounts_are_weights_of_words_that_stand_there() -> None:
 def test_more_of_what_is_not_there_is_said_and_less_of_it_is_weighed() -> None:
     found = meaning("a red ball", "more striped")
     assert (found.source, found.target) == ("a red ball", "a red striped ball")
-    assert not found.weights
+    assert (found.kind, dict(found.weights)) == ("attribute", {})
     found = meaning("a red ball", "less shiny")
     assert found.source == found.target == "a shiny red ball"
     assert found.weights == {"shiny": 0.0}
