@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from captioning.grammar import CONJUNCTIONS, DETERMINERS, PREPOSITIONS
 from captioning.matching import words_of
 
 from ..metrics import pixels, psnr_where
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 SEEN = 24.0  # levels of 255: a difference that one sees
 ACTED = 0.02  # share of the region that must differ so much
 KEPT_DB = 24.0  # decibels outside the region; below, something else changed too
-KEPT_SHAPES = 0.5  # likeness of shapes where the whole picture changes
+KEPT_SHAPES = 0.45  # likeness of shapes where the whole picture changes
+SMALL = DETERMINERS | CONJUNCTIONS | PREPOSITIONS
 _SIDE, _WINDOW = 128, 16  # pictures are compared at this size, in windows of this one
 
 
@@ -177,7 +179,11 @@ def said(meaning: Meaning, before: str, after: str) -> Figure:
     known = [w for w in new if now[w] >= _least(w, source, target)]
     missing = [w for w in new if w not in known]
     staying = [w for w in gone if w not in unseen and now[w] > target[w]]
-    wanted = len(new) + len(gone) - len(unseen)
+    if any(one.op == "remove" for one in meaning.instructions):
+        # a removed thing comes back as a copy of what is beside it
+        others = [w for w in target if w not in SMALL and w not in staying]
+        staying += [w for w in others if now[w] > max(first[w], target[w])]
+    wanted = max(len(new) + len(gone) - len(unseen), len(missing) + len(staying))
     share = 1 - (len(missing) + len(staying)) / wanted if wanted else 1.0
     if not missing and not staying:
         return Figure(True, 1.0, 1.0, f"the caption says it: {after!r}")

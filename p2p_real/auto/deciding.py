@@ -110,8 +110,9 @@ _COUNT = Choices(
         mask=NEW,
     ),
     Choice(
-        "the new prompt alone, with more guidance, inside a mask: nothing holds the old thing",
-        edit=("plain",),
+        "hardly any of the photo's maps, with more guidance, inside a larger mask",
+        cross_replace=0.1,
+        self_replace=0.05,
         mask="thing|new",
         guidance=1.6,
     ),
@@ -120,9 +121,8 @@ _COUNT = Choices(
 _SCENE = Choices(
     Choice("p2p's own windows; short ones, where the light changes", local=True),
     Choice(
-        "shorter windows and more guidance give the scene room",
-        cross_replace=0.1,
-        self_replace=0.1,
+        "the new prompt alone, with more guidance: the photo's maps hold its light",
+        edit=("plain",),
         guidance=1.7,
     ),
     Choice("longer windows keep more of the photo", cross_replace=0.5, self_replace=0.3),

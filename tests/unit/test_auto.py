@@ -174,6 +174,7 @@ def test_shapes_stay_under_another_light() -> None:
         ("make the cube red", TWO, "a red ball on a wooden table", False, "does not say 'red'"),
         ("remove the cube", TWO, "a red ball on a wooden table at noon", True, "says it"),
         ("remove the cube", TWO, TWO, False, "still says"),
+        ("remove the cube", TWO, "a red ball and a red ball", False, "still says 'red', 'ball'"),
         ("remove the cube", "a red ball", "a red ball", None, "did not name 'blue', 'cube'"),
         (
             "make the ball green",
