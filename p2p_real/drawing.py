@@ -16,9 +16,9 @@ from .fitting import Fit
 from .masks.making import drawn_subject
 from .moving import located
 from .numbers import check_edit_guidance
-from .prompts import EditWords, PromptError, Prompts
+from .prompts import EditWords, PromptError
 from .result import EditResult
-from .steering import EditControl
+from .steering import EditControl, excited
 from .walking import Walk, draw, run_edit
 
 if TYPE_CHECKING:
@@ -67,17 +67,15 @@ def generate(
         negative_prompt=negative_prompt,
     )
     report: dict[str, Any] = {"guidance_scale": guidance, "seed": seed}
-    if not words.any() and not how.excite:
+    words, how = excited(words, how)
+    if not words.any():
         return draw(backbone, walk, prompt, progress).finish(report=report)
-    if words.any():
-        prompts = words.apply(prompt)
-    else:
-        prompts, how = Prompts(prompt, prompt), how.excite_alone()
+    prompts = words.apply(prompt)
     check_edit_guidance(guidance)
     latent_size = (noise.shape[-2], noise.shape[-1])
     whole = Fit("resize", (width, height), (0, 0, width, height), (width, height), (width, height))
     subject = drawn_subject(editor, walk, prompt, whole, prompts.target, progress)
-    how, prompts = how.settled(subject), located(prompts, subject)
+    how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
     plan = plan_of(backbone, prompts, how, steps, latent_size, whole)
     report["edit_settings"] = settings_of(backbone, prompts, how, steps, latent_size)
     report["moves"] = [str(one) for one in prompts.moves]

@@ -106,7 +106,7 @@ def edit_inversion(
     fit = Fit.from_json(inversion.photo["fit"])
     h, w = inversion.trajectory.shape[-2:]
     subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
-    how, prompts = how.settled(subject), located(prompts, subject)
+    how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
     # what a moved object takes of the source's correction would be that of its new place
     share = 1.0 if prompts.moves and how.strength > 0 else how.strength
     plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch)

@@ -39,7 +39,7 @@ from .moving import check_inversion
 from .numbers import OptionError, check_negative
 from .prompts import EditWords, PromptError
 from .result import EditResult
-from .steering import EditControl
+from .steering import EditControl, excited
 from .sweeping import Swept, sweep_photo
 
 if TYPE_CHECKING:
@@ -275,7 +275,8 @@ class Editor:
             guidance_scale: default: what the inversion was made for.
             photo: the photo itself beside its inversion, to be laid back into it.
             watch: makes controls that look on after the others (see :mod:`edit.seen`).
-            **control: how the edit acts, see :class:`p2p_real.steering.EditControl`.
+            **control: how the edit acts, see :class:`p2p_real.steering.EditControl`; ``excite``
+                alone, without any change of words, makes the picture show these words.
 
         Returns:
             EditResult with ``image``, ``reconstruction``, ``mask`` and ``report``.
@@ -285,7 +286,7 @@ class Editor:
         """
         words = _words(target, swap, add, remove, weight, style, direction, also, move, resize)
         words = settled(words, self.backbone)
-        how = EditControl(**{**words.control(), **control})
+        words, how = excited(words, EditControl(**{**words.control(), **control}))
         check_inversion(words, inversion.method if isinstance(inversion, Inversion) else method)
         opened = None if photo is None else self.open(photo)
         if not isinstance(inversion, Inversion):

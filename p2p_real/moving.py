@@ -62,7 +62,7 @@ class Moved:
         """All that decides where it is and where it goes, as plain data."""
         from .images import open_photo
 
-        files = [leaf.text for leaf in self.asked.leaves() if leaf.kind == "file"]
+        files = [leaf.text for leaf in self.asked().leaves() if leaf.kind == "file"]
         return {
             "what": self.what,
             "by": list(self.by),
@@ -70,12 +70,14 @@ class Moved:
             "files": [open_photo(file).sha256 for file in files],
         }
 
-    @property
-    def asked(self) -> MaskAsked:
-        """Its mask in words."""
+    def asked(self, options: Mapping[str, Any] | None = None) -> MaskAsked:
+        """Its mask in words, with those settings that its sources have."""
         from .masks import MaskAsked
 
-        return MaskAsked(self.what if ":" in self.what else f'words:"{self.what}"')
+        bare = MaskAsked(self.what if ":" in self.what else f'words:"{self.what}"')
+        known = bare.takes() if options else set()
+        mine = {k: v for k, v in (options or {}).items() if k.replace("-", "_") in known}
+        return dataclasses.replace(bare, settings=mine)
 
 
 def split(text: str, option: str) -> tuple[str, str]:
@@ -138,8 +140,34 @@ def _times(what: str, value: str | float) -> float:
     return times
 
 
-def located(prompts: Prompts, subject: Subject) -> Prompts:
+def check_masks(
+    moves: Sequence[Moved],
+    options: Mapping[str, Any],
+    *sizes: tuple[int, int],
+    source: str | None = None,
+) -> None:
+    """Refuse masks of what moves that cannot be made, and settings that none of them has.
+
+    Raises:
+        MaskError, WordNotInPrompt, SettingError: says what is wrong.
+    """
+    from .masks import MaskAsked
+
+    asked = [one.asked(options) for one in moves]
+    for each in asked:
+        each.check(*sizes, source=source)
+    if moves and options:
+        whole = MaskAsked(" | ".join(f"({each.spec})" for each in asked), settings=options)
+        whole.check(*sizes, source=source)
+
+
+def located(prompts: Prompts, subject: Subject, options: Mapping[str, Any]) -> Prompts:
     """The same with the masks of what moves, and the photo that they move in.
+
+    Args:
+        prompts: with what moves.
+        subject: the photo.
+        options: settings of the masks.
 
     Raises:
         MaskError: a mask that cannot be made, or is empty; names it.
@@ -155,7 +183,8 @@ def located(prompts: Prompts, subject: Subject) -> Prompts:
 
     seen = Seen(subject.fit.apply(subject.picture()), encode)
     moves = tuple(
-        dataclasses.replace(one, mask=one.asked.make(subject), seen=seen) for one in prompts.moves
+        dataclasses.replace(one, mask=one.asked(options).make(subject), seen=seen)
+        for one in prompts.moves
     )
     return dataclasses.replace(prompts, moves=moves)
 
@@ -209,8 +238,7 @@ def plan_moves(how: EditControl, context: EditContext, prompts: Prompts, fit: Fi
 
     (method,) = how.methods(prompts, {}) or (None,)
     sizes = () if fit is None else (fit.original, fit.fitted)
-    for one in prompts.moves:
-        one.asked.check(*sizes, source=prompts.source)
+    check_masks(prompts.moves, how.mask_options, *sizes, source=prompts.source)
     extra = []
     if isinstance(method, Move) and all(one.mask is not None for one in prompts.moves):
         size = context.latent_size

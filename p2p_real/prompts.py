@@ -34,6 +34,7 @@ class EditWords:
         also: more whole prompts, edited in the same run.
         move: words or a mask -> (right, down), how far that object goes, in fractions of the photo.
         resize: words or a mask -> factor of that object's size.
+        same: the words stay as they are; the picture is to show some of them (``excite``).
     """
 
     target: str | None = None
@@ -46,6 +47,7 @@ class EditWords:
     also: Sequence[str] = ()
     move: Mapping[str, Any] = field(default_factory=dict)
     resize: Mapping[str, Any] = field(default_factory=dict)
+    same: bool = False
 
     @property
     def moves(self) -> bool:
@@ -59,7 +61,8 @@ class EditWords:
     def any(self) -> bool:
         """Whether anything is asked for."""
         rewrites = self.swap or self.add or self.remove or self.weight or self.style
-        return bool(self.target is not None or rewrites or self.direction is not None or self.moves)
+        others = self.direction is not None or self.moves or self.same
+        return bool(self.target is not None or rewrites or others)
 
     def check(self) -> None:
         """Refuse a request that makes no sense whatever the photo shows.
@@ -68,12 +71,14 @@ class EditWords:
             PromptError: nothing is asked for, the target is empty, or it stands beside rewrites.
             DirectionError: there is no such direction.
         """
-        if not self.any():
+        if not self.any() or self.same:
             if self.also:
                 raise PromptError("--also stands beside an edit: give --target or --swap too")
+            if self.same:
+                return
             raise PromptError(
                 "no edit asked for: give --target, --swap, --add, --remove, --weight, --style, "
-                "--direction, --move or --resize"
+                "--direction, --move, --resize or --excite"
             )
         if self.moves:
             self._check_moves()
@@ -116,6 +121,8 @@ class EditWords:
         self.check()
         if self.moves:
             return Prompts(source, source, moves=read_moves(self.move, self.resize))
+        if self.same:
+            return Prompts(source, source)
         text = (self.target or "").strip()
         changed: tuple[tuple[str, str], ...] = ()
         if self.target is None:

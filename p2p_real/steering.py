@@ -25,9 +25,9 @@ from .images import open_photo
 from .masks import Mask, MaskAsked, Subject
 from .masks.making import EDGES
 from .masks.sources.file import File, latent_mask, read_mask
-from .moving import MOVE, check_alone, plan_moves
+from .moving import MOVE, check_alone, check_masks, plan_moves
 from .numbers import OptionError
-from .prompts import Prompts
+from .prompts import EditWords, Prompts
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class EditControl:
         mask_from: a mask in words, see :mod:`p2p_real.masks.grammar` ("words:ball | box:0,0,1,.5").
         mask_box: a box x0,y0,x1,y1 of pixels, or of fractions. Where several masks are given, and
             beside ``local``, the picture may change where all of them let it.
-        mask_options: settings of what ``mask_from`` names ("threshold": 0.4).
+        mask_options: settings of what ``mask_from`` or a move names ("threshold": 0.4).
         grow, shrink, feather: of the given masks, in pixels of the photo, or below 1 a fraction of
             its shorter side; a feather is soft inside the mask and touches nothing outside it.
         strength: 0 changes nothing, 1 is the whole edit.
@@ -106,6 +106,8 @@ class EditControl:
         if self.paste_back and not (self.local or self.has_mask or MOVE in self.edit):
             raise OptionError("--paste-back needs a mask: give --local WORD or --mask FILE")
         for name in ("grow", "shrink", "feather", "mask_options"):
+            if name == "mask_options" and MOVE in self.edit:
+                continue
             if getattr(self, name) and not (self.has_mask and (name in EDGES or self.mask_from)):
                 option = "mask-option" if name == "mask_options" else name
                 needed = "--mask, --mask-box or --mask-from" if name in EDGES else "--mask-from"
@@ -124,7 +126,8 @@ class EditControl:
             text = box if isinstance(box, str) else ",".join(f"{v:g}" for v in box)
             parts = [f"({p})" for p in parts] + [f"box:{text}"]
         edges = {name: getattr(self, name) for name in EDGES}
-        return MaskAsked(" & ".join(parts), **edges, settings=self.mask_options)
+        settings = {} if MOVE in self.edit else self.mask_options  # a move has masks of its own
+        return MaskAsked(" & ".join(parts), **edges, settings=settings)
 
     def _check_unlocal(self) -> None:
         """Refuse options of a local blend that is not there."""
@@ -135,8 +138,8 @@ class EditControl:
                 raise OptionError(f"--{option} belongs to a local blend: give --local WORD too")
 
     def excite_alone(self) -> EditControl:
-        """These options where no word changes, so that nothing but the excited words acts."""
-        return dataclasses.replace(self, edit=(EXCITE,))
+        """These options where no word changes, so that p2p has nothing to carry over."""
+        return dataclasses.replace(self, edit=tuple(name for name in self.edit if name != "p2p"))
 
     def check_names(self) -> None:
         """Refuse unknown edit methods, settings and numbers, before any weight is loaded.
@@ -176,8 +179,7 @@ class EditControl:
             WordNotInPrompt: lists the words there are.
         """
         check_alone(self, prompts)
-        for one in prompts.moves:
-            one.asked.check(source=prompts.source)
+        check_masks(prompts.moves, self.mask_options, source=prompts.source)
         cross = self.cross_replace if isinstance(self.cross_replace, Mapping) else {}
         for word in (*prompts.weight, *self.excite, *(w for w in cross if w != "default_")):
             _find_in_any(prompts.targets, word)
@@ -388,6 +390,13 @@ class EditControl:
         elif self.mask is not None:
             data["mask"] = str(self.mask)
         return data
+
+
+def excited(words: EditWords, how: EditControl) -> tuple[EditWords, EditControl]:
+    """An edit without a change of words whose edit is to show some of them; others as they are."""
+    if words.any() or EXCITE not in how.edit:
+        return words, how
+    return dataclasses.replace(words, same=True), how.excite_alone()
 
 
 def _find_in_any(prompts: Sequence[str], word: str) -> None:

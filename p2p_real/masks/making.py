@@ -84,7 +84,7 @@ class MaskAsked:
                     "shorter side below 1"
                 )
         made = [(self._source(leaf), leaf.text) for leaf in self.leaves()]
-        known = {f.name for one, _ in made for f in dataclasses.fields(one)}  # type: ignore[arg-type]
+        known = self.takes()
         for key in self.settings:
             if key.replace("-", "_") not in known:
                 raise MaskError(
@@ -93,6 +93,11 @@ class MaskAsked:
                 )
         for one, text in made:
             one.check(text, sizes=sizes, source=source)
+
+    def takes(self) -> set[str]:
+        """The settings that its sources have."""
+        kinds = {mask_sources[leaf.kind] for leaf in self.leaves()}
+        return {f.name for kind in kinds for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
 
     def _source(self, leaf: Source) -> MaskSource:
         fields = {f.name for f in dataclasses.fields(mask_sources[leaf.kind])}  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ Examples:
   p2p-real edit cat.jpg --swap cat=dog --mask-from "words:cat" --grow 8 --feather 4 --paste-back
   p2p-real edit cat.jpg --weight fluffy=2 --style "a watercolor painting" --model sd1.5
   p2p-real edit cat.inv.safetensors --add "wearing a hat" --model sd1.5
+  p2p-real edit cat.jpg --source "a cat and a bird on a mat" --excite bird --model sd1.5
   p2p-real edit --again dog/edited.png --strength 0.7 --out softer
 
 Without --source the photo is captioned; --swap and the others then work on that caption
@@ -17,6 +18,7 @@ and report.json, what acted and all settings.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     words, control = options.edit_words(args), options.edit_control(args)
     words["also"] = args.also
     wanted = EditWords(**words)
+    if not wanted.any() and control["excite"]:
+        if "p2p" in options.listed(args.edit):
+            raise OptionError(
+                "--edit p2p carries changed words over, and --excite alone changes none: leave it "
+                "out, or give --swap, --add or --target too"
+            )
+        wanted = dataclasses.replace(wanted, same=True)
     wanted.check()
     options.check_model(args)
     if args.source is not None and not args.source.strip():
@@ -156,6 +165,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from .output import NAMES, describe, describe_sweep, keep_inputs, save, save_sweep
 
     how = EditControl(**control)
+    how = how.excite_alone() if wanted.same else how
     how.check_names()
     over = None if args.sweep is None else Range.read(args.sweep).checked(how)
     if over is not None and args.also:

@@ -13,6 +13,7 @@ own folder.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def refuse_control(args: argparse.Namespace, control: dict[str, Any]) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..files import check_output_folder
     from ..numbers import OptionError, check_edit_guidance
-    from ..prompts import EditWords, PromptError, Prompts
+    from ..prompts import EditWords, PromptError
 
     options.check_sampling(args)
     if not 1 <= args.count <= 10000:
@@ -90,18 +91,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     words["also"] = args.also
     wanted = EditWords(**words)
     options.check_model(args)
-    prompts = wanted.apply(args.prompt) if wanted.any() or args.also else None
-    if prompts is None:
+    if not wanted.any() and not args.also:
         refuse_control(args, control)
-    elif args.guidance is not None:
+        wanted = dataclasses.replace(wanted, same=bool(control["excite"]))
+    prompts = wanted.apply(args.prompt) if wanted.any() or args.also else None
+    if wanted.any() and args.guidance is not None:
         check_edit_guidance(args.guidance)
     # what needs torch comes last: its import is the slowest of all these
     from ..steering import EditControl
     from .output import describe, keep_inputs, save
 
     how = EditControl(**control)
-    if prompts is None and how.excite:
-        prompts, how = Prompts(args.prompt, args.prompt), how.excite_alone()
+    if wanted.same:
+        how = how.excite_alone()
     if prompts is not None:
         how.check_names()
         how.check_words(prompts)

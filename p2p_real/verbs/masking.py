@@ -29,7 +29,8 @@ def add_masks(group: Any) -> None:
         action="append",
         default=[],
         metavar="K=V",
-        help="a setting of what --mask-from names, such as threshold=0.4; may be repeated",
+        help="a setting of what --mask-from or --move names, such as threshold=0.4; may be "
+        "repeated",
     )
     group.add_argument(
         "--segment-models",

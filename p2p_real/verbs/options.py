@@ -180,7 +180,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="W1,W2",
         help="words of the new prompt that the picture must show, though it tends to leave them "
-        "out",
+        "out; alone, without a change of words, it makes the picture show words of its own prompt",
     )
     how.add_argument(
         "--edit-option",

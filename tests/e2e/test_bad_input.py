@@ -81,6 +81,11 @@ def test_photos_that_cannot_be_used(kind: str, cwd: Path) -> None:
 
 WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing asked": ((), "no edit asked for: give --target, --swap"),
+    "excited, carried": (
+        (*SAID, "--excite", "ball", "--edit", "p2p"),
+        "--excite alone changes none",
+    ),
+    "excited elsewhere": ((*SAID, "--excite", "mug"), "no word 'mug' in the prompt"),
     "empty source": (("--source", " ", *SWAP), "--source is empty: say what the photo shows"),
     "empty target": ((*SAID, "--target", ""), "the target prompt is empty"),
     "word not there": ((*SAID, "--swap", "bal=cube"), "no word 'bal' in the prompt"),

@@ -11,6 +11,7 @@ from PIL import Image
 from edit import NothingActed
 from edit.words import WordNotFound
 from p2p_real.editor import Editor
+from p2p_real.prompts import PromptError
 from tests.walks import SMALL, Record, Walker, left_behind, off
 
 STEPS = 3
@@ -258,3 +259,18 @@ def test_a_picture_drawn_with_excited_words(editor: Editor) -> None:
     assert off(excited.latents[1:], plain.latents) > 1e-3
     assert [row["control"] for row in excited.report["controls"]] == ["attend-and-excite"]
     assert list(excited.report["edit_settings"]) == ["attend-excite"]
+
+
+def test_a_photo_that_is_to_show_a_word_of_its_own_prompt(editor: Editor, photo: Any) -> None:
+    """No word changes, and under one guidance for both nothing else moves the target."""
+    options = {"method": "direct", "guidance_scale": GUIDANCE, "method_options": {"share": 1.0}}
+    asked = {"source": SMALL[0], "steps": STEPS, "edit_options": QUICK, **options}
+    made = editor.edit(photo, excite="cat", **asked)
+    assert made.latents is not None
+    assert made.report["source"] == made.report["target"] == SMALL[0]
+    assert [row["control"] for row in made.report["controls"]] == ["attend-and-excite"]
+    assert off(made.latents[1], made.latents[0]) > 1e-3
+    with pytest.raises(PromptError, match="no edit asked for"):
+        editor.edit(photo, **asked)
+    with pytest.raises(WordNotFound, match="no word 'bird'"):
+        editor.edit(photo, excite="bird", **asked)

@@ -16,8 +16,8 @@ from inversion.registry import SettingError
 from inversion.sampling import FromNoise, NumericsError
 from p2p_real.backbones import load_backbone
 from p2p_real.numbers import OptionError
-from p2p_real.prompts import Prompts
-from p2p_real.steering import EditControl
+from p2p_real.prompts import EditWords, PromptError, Prompts
+from p2p_real.steering import EditControl, excited
 from tests.small import small_sd
 from tests.walks import Walker, off
 
@@ -210,6 +210,15 @@ def test_the_options_of_an_edit() -> None:
     assert EditControl(excite="dog").edit == ("p2p", "attend-excite")
     assert EditControl(edit="pnp", excite=("cat", "dog")).edit == ("pnp", "attend-excite")
     assert EditControl(excite="dog").excite_alone().edit == ("attend-excite",)
+    assert EditControl(edit="pnp", excite="dog").excite_alone().edit == ("pnp", "attend-excite")
+    words, how = excited(EditWords(), EditControl(excite="dog"))
+    assert (words.apply("a dog"), how.edit) == (Prompts("a dog", "a dog"), ("attend-excite",))
+    swap = EditWords(swap={"cat": "dog"})
+    assert excited(swap, EditControl(excite="dog")) == (swap, EditControl(excite="dog"))
+    with pytest.raises(PromptError, match="no edit asked for"):
+        excited(EditWords(), EditControl())[0].check()
+    with pytest.raises(PromptError, match="--also stands beside an edit"):
+        excited(EditWords(also=["a cat"]), EditControl(excite="dog"))[0].check()
     EditControl(excite="dog").check_names()
     with pytest.raises(OptionError, match="which words"):
         EditControl(edit=("p2p", "attend-excite")).check_names()

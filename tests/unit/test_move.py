@@ -28,6 +28,7 @@ from p2p_real.editing import edit_inversion
 from p2p_real.editor import Editor
 from p2p_real.fitting import Fit
 from p2p_real.masks import Mask
+from p2p_real.masks.grammar import MaskError
 from p2p_real.moving import Moved, moved, plan_moves, read_moves
 from p2p_real.numbers import OptionError
 from p2p_real.prompts import EditWords, PromptError, Prompts
@@ -219,7 +220,7 @@ def test_what_is_asked_for() -> None:
         Moved("red ball", (0.3, -0.1), 1.4),
         Moved("box:0,0,1,.5", (0.0, 0.0), 0.5),
     )
-    assert [str(m.asked.tree) for m in read_moves({}, {"red ball": 2, "box:0,0,1,.5": 2})] == [
+    assert [str(m.asked().tree) for m in read_moves({}, {"red ball": 2, "box:0,0,1,.5": 2})] == [
         "words:red ball",
         "box:0,0,1,.5",
     ]
@@ -323,6 +324,33 @@ def test_a_photo_by_words_and_by_a_box(editor: Editor, ball: Inversion) -> None:
         editor.edit(ball, move={"red ball": (0.001, 0.0)})
     with pytest.raises(NothingActed, match="'red ball' would leave the picture"):
         editor.edit(ball, move={"red ball": (1.0, 0.0)})
+
+
+def test_several_objects_move_at_once(editor: Editor, ball: Inversion) -> None:
+    move = {"red ball": (0.125, 0.0), "box:0,0.8,0.2,1": (0.5, 0.0)}
+    made = editor.edit(ball, move=move, resize={"red ball": 0.5})
+    (row,) = made.report["controls"]
+    one, other = row["moved"]
+    assert (one["name"], other["name"]) == tuple(move)
+    assert one["box"][1][2] - one["box"][1][0] < 0.7 * (one["box"][0][2] - one["box"][0][0])
+    shift = [b - a for a, b in zip(*other["box"], strict=True)]
+    assert shift == pytest.approx([0.5, 0, 0.5, 0])
+    assert made.report["moves"] == ["red ball by 0.125,0 x0.5", "box:0,0.8,0.2,1 by 0.5,0"]
+
+
+def test_settings_of_masks_reach_what_moves(editor: Editor, ball: Inversion) -> None:
+    areas = []
+    for threshold in (0.2, 0.6):
+        options = {"mask_options": {"threshold": threshold}}
+        made = editor.edit(ball, move={"red ball": (0.125, 0)}, **options)
+        areas.append(made.report["controls"][0]["moved"][0]["coverage"][0])
+    assert areas[0] > areas[1] > 0
+    both = EditWords(move={"red ball": (0.1, 0), "box:0,0,0.2,0.2": (0.1, 0)}).apply(SAID)
+    EditControl(edit="move", mask_options={"threshold": 0.3}).check_words(both)  # a box has none
+    with pytest.raises(MaskError, match="--mask-option sharpness: nothing in"):
+        EditControl(edit="move", mask_options={"sharpness": 1}).check_words(both)
+    with pytest.raises(OptionError, match="--mask-option belongs to a mask"):
+        EditControl(mask_options={"threshold": 0.3})
 
 
 def test_strength_0_is_the_reconstruction(editor: Editor, ball: Inversion) -> None:
