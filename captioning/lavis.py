@@ -65,8 +65,8 @@ class LavisCaptioner:
         checkpoint: str | os.PathLike[str] | None = None,
         device: str | None = None,
         *,
-        timeout: float = 120.0,
-        start_timeout: float = 300.0,
+        timeout: float = 300.0,
+        start_timeout: float = 600.0,
         python: str | os.PathLike[str] | None = None,
         worker: str | os.PathLike[str] = WORKER,
     ) -> None:

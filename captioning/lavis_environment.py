@@ -88,7 +88,7 @@ def clean_environ() -> dict[str, str]:
     return {**kept, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
-def trouble_with(found: LavisEnvironment, timeout: float = 120.0) -> str | None:
+def trouble_with(found: LavisEnvironment, timeout: float = 300.0) -> str | None:
     """Imports LAVIS there: None when that works, or a line that says why not."""
     try:
         done = subprocess.run(
