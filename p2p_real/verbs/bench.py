@@ -94,8 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="p2p",
         metavar="E,E:K=V,...",
         help="edits, such as p2p,p2p+local,p2p+pnp,direction+pix2pix-zero (p2p); local blends by "
-        "the words of the change; direction adds it to the photo's own words, world-direction does "
-        "so in sentences of this world; plain on DDIM's path is always run beside them",
+        "the words of the change; excite makes the words that come be seen; direction adds the "
+        "change to the photo's own words, world-direction does so in sentences of this world; "
+        "plain on DDIM's path is always run beside them",
     )
     ways.add_argument(
         "--guidance",

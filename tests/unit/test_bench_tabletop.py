@@ -30,7 +30,7 @@ from p2p_real.bench.tabletop.reading import Readers
 from p2p_real.bench.tabletop.running import Bench, load_tabletop
 from p2p_real.bench.tabletop.summary import in_order, interval, mark_nearer, summarise
 from p2p_real.bench.tabletop.truths import SEED, TruthEdit
-from p2p_real.bench.tabletop.ways import is_bound
+from p2p_real.bench.tabletop.ways import is_bound, new_words
 from p2p_real.captions import captioner_for
 from p2p_real.compare import EditAsked, MethodAsked
 from p2p_real.editor import Editor
@@ -47,6 +47,7 @@ from p2p_real.tabletop.scene import (
 )
 from p2p_real.tabletop.truth import VISIBLE, blend_words, truth_pair
 
+KINDS_SAID = ("colour", "light", "remove")
 COSTS = ("seconds", "cpu_seconds", "inversion_seconds", "edit_seconds", "peak_memory_bytes")
 
 
@@ -288,7 +289,16 @@ def test_an_edit_says_what_stands_beside_it() -> None:
     ]
     assert [w.direction for w in made] == ["", "", "forms", "captions", ""]
     assert [is_bound(w) for w in made] == [False] * 4 + [True]
-    truth = edits()[0]
+    truth, light, removed = (next(t for t in edits() if t.kind == k) for k in KINDS_SAID)
+    alone, beside, plain = read_ways("direct", "excite,p2p+excite,plain")
+    assert [alone.label, beside.label] == ["direct, plain excited", "direct, p2p excited"]
+    assert [is_bound(w) for w in (alone, beside, plain)] == [False, False, True]
+    words = new_words(truth)
+    assert words == (truth.edit["to"],)
+    assert new_words(light) == (light.edit["to"],)
+    assert (alone.how(truth).edit, alone.how(truth).excite) == (("attend-excite",), words)
+    assert beside.how(truth).edit == ("p2p", "attend-excite")
+    assert alone.how(removed).edit == ("plain",)  # nothing comes
     assert made[2].prompts(truth).target == truth.pair.source_caption
     assert made[4].prompts(truth).target == truth.pair.target_caption
 
@@ -320,6 +330,7 @@ def test_every_edit_can_be_said_as_a_direction(truth: TruthEdit) -> None:
         ({"edits": "local"}, "stands beside an edit"),
         ({"edits": "p2p+local", "local": "yes"}, "say the same"),
         ({"edits": "direction+world-direction"}, "says direction twice"),
+        ({"edits": "direction+excite"}, "no words that could be excited"),
         ({"guidance": "two"}, "--guidance 'two'"),
         ({"guidance": "3,3"}, "--guidance: 3 is given twice"),
         ({"guidance": "0"}, "--guidance 0 does not read"),

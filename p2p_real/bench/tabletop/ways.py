@@ -10,7 +10,7 @@ from typing import Any
 from ...compare.asked import EditAsked, MethodAsked, read_edits, read_methods
 from ...numbers import METHOD, check_edit_guidance
 from ...prompts import Prompts
-from ...steering import EditControl
+from ...steering import EXCITE, EditControl
 from .truths import TabletopError, TruthEdit
 
 PLAIN = EditAsked(("plain",))
@@ -20,7 +20,8 @@ BOUNDS = (TRUTH, CEILING, UNTOUCHED)  # rows that no way of editing made
 LOCALS = {"no": (False,), "yes": (True,), "both": (False, True)}
 FORMS, CAPTIONS = "forms", "captions"
 DIRECTIONS = {"direction": FORMS, "world-direction": CAPTIONS}  # by the sentences they are made of
-MORE = ("local", *DIRECTIONS)  # said beside an edit's methods: how it acts, what it is told
+# said beside an edit's methods: how it acts, and what it is told
+MORE = ("local", "excite", *DIRECTIONS)
 
 Row = dict[str, Any]  # one edit by one way, or a bound of it
 
@@ -37,6 +38,7 @@ class Way:
         mask: the true region of the change as the mask (what the best mask would give).
         direction: "forms" or "captions": the photo's own words stay, and a direction made of such
             sentences is added to them.
+        excite: the words that come are excited, where an edit brings any.
         control: further fields of :class:`p2p_real.steering.EditControl`, for all edits.
         name: in tables, instead of one made of the above.
     """
@@ -47,6 +49,7 @@ class Way:
     local: bool = False
     mask: bool = False
     direction: str = ""
+    excite: bool = False
     control: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
@@ -65,6 +68,8 @@ class Way:
             more.append("local")
         if self.mask:
             more.append("true mask")
+        if self.excite:
+            more.append("excited")
         asked = self.edit
         if self.direction:
             names = () if asked.names == PLAIN.names else asked.names
@@ -88,7 +93,12 @@ class Way:
             options["local"] = list(truth.local) if self.direction else truth.local
         if self.mask:
             options["mask"] = _picture(truth)
-        return self.edit.control(options)
+        edit = self.edit
+        if self.excite and (words := new_words(truth)):
+            options["excite"] = words
+            if edit.names == PLAIN.names:  # which is no control at all
+                edit = replace(edit, names=(EXCITE,))
+        return edit.control(options)
 
     def plain(self) -> dict[str, Any]:
         """What decides its results, as plain data."""
@@ -101,7 +111,13 @@ class Way:
             "local": self.local,
             "mask": self.mask,
             "control": {k: str(v) for k, v in self.control.items()},
-        } | ({"direction": self.direction} if self.direction else {})
+        } | {name: getattr(self, name) for name in ("direction", "excite") if getattr(self, name)}
+
+
+def new_words(truth: TruthEdit) -> tuple[str, ...]:
+    """Words of the target's caption that the source's has not."""
+    known = set(truth.pair.source_caption.split())
+    return tuple(dict.fromkeys(w for w in truth.pair.target_caption.split() if w not in known))
 
 
 def _picture(truth: TruthEdit) -> Any:
@@ -123,9 +139,10 @@ def read_ways(
     Args:
         methods: as :func:`p2p_real.compare.read_methods` takes them.
         edits: as :func:`p2p_real.compare.read_edits` takes them; ``p2p+local`` blends by the words
-            of what changes; ``direction`` (alone, or as ``direction+pix2pix-zero``) leaves the
-            photo's words and adds the direction of the change to them, ``world-direction`` one
-            made of captions of the embedded world.
+            of what changes, ``p2p+excite`` (or ``excite`` alone) excites the words that come;
+            ``direction`` (alone, or as ``direction+pix2pix-zero``) leaves the photo's words and
+            adds the direction of the change to them, ``world-direction`` one made of captions of
+            the embedded world.
         guidance: numbers, or text such as ``"1.5,3"``; None is what suits each inversion.
         plain_guidance: the same for the bound alone; None is as `guidance`.
         local: "yes" blends by the words of what changes, "both" makes it a second way.
@@ -141,7 +158,14 @@ def read_ways(
     if local != "no" and any("local" in more for _, more in asked):
         raise TabletopError("--local and an edit with +local say the same: give one")
     found = [
-        Way(method, edit, scale, "local" in more or where, direction=_direction(more))
+        Way(
+            method,
+            edit,
+            scale,
+            "local" in more or where,
+            direction=_direction(more),
+            excite="excite" in more,
+        )
         for method in read_methods(methods)
         for edit, more in asked
         for scale in scales
@@ -153,7 +177,7 @@ def read_ways(
 
 def is_bound(way: Way) -> bool:
     """Whether a way is plain regeneration from DDIM's path, the lower bound."""
-    more = way.local or way.mask or way.direction or way.control
+    more = way.local or way.mask or way.direction or way.excite or way.control
     return way.edit == PLAIN and way.method == BOUND and not more
 
 
@@ -171,6 +195,10 @@ def _edits(asked: str | Iterable[str | EditAsked]) -> list[tuple[EditAsked, tupl
             names = [n.strip() for n in name.split("+")]
             more = tuple(sorted(n for n in names if n in MORE))
             left = [n for n in names if n not in MORE]
+            if "excite" in more and _direction(more):
+                raise TabletopError(
+                    f"--edits {item.strip()!r}: a direction brings no words that could be excited"
+                )
             if len({n.removeprefix("world-") for n in more}) < len(more):
                 raise TabletopError(f"--edits {item.strip()!r} says {more[0]} twice")
             if more == ("local",) and not left:
