@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,6 @@ from PIL import Image
 
 from captioning.matching import WordNotInPrompt, find_word
 from edit import BlendWords, EditContext, FixedMask, NothingActed, Plan, edits, make_plan
-from edit.align import align
-from edit.kinds import changes_light, changes_phrases
 from edit.method import EditMethod
 from edit.methods.p2p import P2P, CrossEdit, SelfInject
 
@@ -28,14 +25,9 @@ from .masks.sources.file import File, latent_mask, read_mask
 from .moving import MOVE, check_alone, check_masks, plan_moves
 from .numbers import OptionError
 from .prompts import EditWords, Prompts
-
-logger = logging.getLogger(__name__)
+from .windows import with_windows
 
 EXCITE = "attend-excite"
-# (cross_replace, self_replace), measured on truth pairs of tabletop: 0.8/0.4 leaves light edits and
-# removed things undone
-LIGHT_WINDOWS = (0.2, 0.2)
-PHRASE_WINDOWS = (0.4, 0.2)
 WordWindows = Mapping[str, float | tuple[float, float]]
 
 
@@ -342,22 +334,7 @@ class EditControl:
         named = {"cross_replace", "self_replace"} & {k.replace("-", "_") for k in self.edit_options}
         if True in asked or named or "p2p" not in self.edit:
             return preset
-        context.source.check_length()
-        pairs = [p for t in context.targets for p in align(context.source, t).pairs]
-        if changes_light(pairs):
-            why, (cross, own) = "the light changes", LIGHT_WINDOWS
-        elif changes_phrases(pairs):
-            why, (cross, own) = "a phrase comes or goes", PHRASE_WINDOWS
-        else:
-            return preset
-        logger.info(
-            "%s: the photo's attention is held for %d %% of the steps only (--cross-replace and "
-            "--self-replace decide otherwise)",
-            why,
-            round(100 * cross),
-        )
-        short = {"cross_replace": cross, "self_replace": own}
-        return {**preset, "p2p": {**preset.get("p2p", {}), **short}}
+        return with_windows(preset, context)
 
     def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
         if not self.local:

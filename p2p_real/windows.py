@@ -1,0 +1,42 @@
+"""How long p2p holds the photo's attention, where the change of words decides it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from edit import EditContext
+from edit.align import align
+from edit.kinds import changes_light, changes_phrases
+
+logger = logging.getLogger(__name__)
+
+# (cross_replace, self_replace), measured on truth pairs of tabletop: 0.8/0.4 leaves light edits and
+# removed things undone
+LIGHT_WINDOWS = (0.2, 0.2)
+PHRASE_WINDOWS = (0.4, 0.2)
+
+
+def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str, Any]:
+    """The preset, with short windows of p2p where the change needs them.
+
+    Raises:
+        PromptTooLong: the source is one that the text encoder would cut.
+    """
+    context.source.check_length()
+    pairs = [p for t in context.targets for p in align(context.source, t).pairs]
+    if changes_light(pairs):
+        why, (cross, own) = "the light changes", LIGHT_WINDOWS
+    elif changes_phrases(pairs):
+        why, (cross, own) = "a phrase comes or goes", PHRASE_WINDOWS
+    else:
+        return preset
+    logger.info(
+        "%s: the photo's attention is held for %d %% of the steps only (--cross-replace and "
+        "--self-replace decide otherwise)",
+        why,
+        round(100 * cross),
+    )
+    short = {"cross_replace": cross, "self_replace": own}
+    return {**preset, "p2p": {**preset.get("p2p", {}), **short}}
