@@ -47,3 +47,14 @@ def test_bad_input(argv: tuple[object, ...], why: str, cwd: Path) -> None:
 
 def test_speed_takes_no_option_of_tabletop(cwd: Path) -> None:
     assert "--per-kind belongs to bench tabletop" in call("bench", "speed", "--per-kind", 3).line()
+
+
+def test_two_objects_without_and_with_excitement(cwd: Path) -> None:
+    run = call("bench", "excite", "--limit", 1, "--steps", 2, "--guidance", 1, "--quiet")
+    assert run.code == 0, run.err
+    assert "| 1 | without |" in run.out
+    assert "| 1 | with |" in run.out
+    files = {"results.csv", "table.md", "summary.json", "manifest.json", "sheet.png"}
+    assert {f for f in files_in(cwd / "bench") if not f.startswith("cells/")} == files
+    assert "--limit 0" in call("bench", "excite", "--limit", 0).line()
+    assert "--edits belongs to bench" in call("bench", "excite", "--edits", "p2p").line()
