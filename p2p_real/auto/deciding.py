@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FITTED = ("null-text", "proximal-null-text")  # fitted at one guidance: another spoils them
 THING, NEW = "thing", "new"
+OR = " | "  # between the parts of a mask
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,14 @@ _COUNT = Choices(
     ),
     Choice("longer windows keep more of the photo", cross_replace=0.6, self_replace=0.3, mask=NEW),
 )
+_LIGHT_TOO = Choice(
+    "the new prompt alone, with more guidance: the photo's maps hold its light",
+    edit=("plain",),
+    guidance=1.7,
+)
 _SCENE = Choices(
     Choice("p2p's own windows; short ones, where the light changes", local=True),
-    Choice(
-        "the new prompt alone, with more guidance: the photo's maps hold its light",
-        edit=("plain",),
-        guidance=1.7,
-    ),
+    _LIGHT_TOO,
     Choice("longer windows keep more of the photo", cross_replace=0.5, self_replace=0.3),
 )
 
@@ -164,12 +166,19 @@ TABLE: dict[str, Choices] = {
     "amount": _AMOUNT,
     "style": _SCENE,
     "several": _SEVERAL,
+    "several, whole": dataclasses.replace(_SEVERAL, undone=_LIGHT_TOO),
 }
+
+
+def choices_of(meaning: Meaning) -> Choices:
+    """The tries for what is to be done."""
+    whole = meaning.kind == "several" and is_whole(meaning)
+    return TABLE["several, whole" if whole else meaning.kind]
 
 
 def first(meaning: Meaning) -> Choice:
     """What is tried first."""
-    return TABLE[meaning.kind].first
+    return choices_of(meaning).first
 
 
 def second(meaning: Meaning, checked: Checked) -> tuple[Choice, str]:
@@ -179,7 +188,7 @@ def second(meaning: Meaning, checked: Checked) -> tuple[Choice, str]:
         meaning: what was to be done.
         checked: what failed.
     """
-    choices = TABLE[meaning.kind]
+    choices = choices_of(meaning)
     if checked.undone:
         return choices.undone, f"the change is not there ({_failed(checked)})"
     return choices.spilled, f"the rest is not kept ({_failed(checked)})"
@@ -226,7 +235,7 @@ def _mask_spec(mask: str, meaning: Meaning) -> str:
             parts += [f'words:"{word}"' for word in things(meaning)]
         elif meaning.source.split() != meaning.target.split():
             parts.append("diffedit")
-    return " | ".join(parts)
+    return OR.join(parts)
 
 
 def things(meaning: Meaning) -> list[str]:

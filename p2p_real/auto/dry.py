@@ -40,7 +40,7 @@ def dry_run(
         except (PhotoError, ValueError, LookupError) as error:
             rows.append(row | {"why": Failure.of(error).reason})
             continue
-        choices = deciding.TABLE[meaning.kind]
+        choices = deciding.choices_of(meaning)
         row |= {
             "understood": {f.name: getattr(meaning, f.name) for f in dataclasses.fields(meaning)},
             "where": deciding.place_spec(meaning),

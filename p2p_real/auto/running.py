@@ -31,6 +31,7 @@ from ..metrics import pixels
 from . import checking, deciding
 from .asked import Asked
 from .deciding import Choice
+from .places import Places
 from .results import (
     COULD_NOT,
     DONE,
@@ -150,13 +151,18 @@ class Pipeline:
         """The tries of a photo: facts and pictures."""
         start = time.perf_counter()
         inversion = made.of(n)
-        region = self._region(inversion, photo, meaning)
-        tries = [self._try(inversion, photo, before, meaning, deciding.first(meaning), "", region)]
+        places = Places(self.editor, inversion, meaning.target, self._show)
+        region = self._region(places, meaning)
+
+        def attempt(choice: Choice, because: str = "") -> Tried:
+            return self._try(places, photo, before, meaning, choice, because, region)
+
+        tries = [attempt(deciding.first(meaning))]
         checked = tries[0].checked
         if self.settings.retry and not checked.passed:
             choice, because = deciding.second(meaning, checked)
             logger.info("%s: once more, %s", self._now, because)
-            tries.append(self._try(inversion, photo, before, meaning, choice, because, region))
+            tries.append(attempt(choice, because))
         best = max(range(len(tries)), key=lambda i: (*tries[i].checked.rank(), -i))
         kept = tries[best]
         facts = {
@@ -196,7 +202,7 @@ class Pipeline:
 
     def _try(
         self,
-        inversion: Inversion,
+        places: Places,
         photo: Photo,
         before: str,
         meaning: Meaning,
@@ -206,10 +212,12 @@ class Pipeline:
     ) -> Tried:
         """One edit and its checks; an edit that cannot act is a try that failed."""
         start = time.perf_counter()
-        asked = choice.asked(meaning)
+        inversion, asked = places.inversion, choice.asked(meaning)
         if "direction" in asked:
             asked["direction"] = self._direction(*asked["direction"])
         try:
+            if "mask_from" in asked:
+                asked["mask"] = places.mask(asked.pop("mask_from"), asked.pop("grow"))
             result = self.editor.edit(
                 inversion,
                 meaning.target,
@@ -229,7 +237,7 @@ class Pipeline:
         )
         return Tried(choice, because, result, checked, time.perf_counter() - start)
 
-    def _region(self, inversion: Inversion, photo: Photo, meaning: Meaning) -> np.ndarray | None:
+    def _region(self, places: Places, meaning: Meaning) -> np.ndarray | None:
         """Where the change belongs, bool [H, W] of the photo's size; None: everywhere.
 
         It is read from the photo's own attention, not from the mask of the try that is checked.
@@ -238,12 +246,11 @@ class Pipeline:
         if not spec:
             return None
         try:
-            mask = self.editor.mask(inversion, spec, meaning.target, grow=GROW, progress=self._show)
+            found: np.ndarray = places.mask(spec, GROW).values > 0.5
         except (MaskError, LookupError) as error:
             logger.info("%s: where the change belongs is not known: %s", self._now, error)
             return None
-        found: np.ndarray = np.asarray(mask.image) > 127
-        return found if found.shape == photo.size[::-1] else None
+        return found
 
     def _direction(self, source: str, target: str) -> Direction:
         if (source, target) not in self._directions:

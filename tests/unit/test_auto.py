@@ -15,6 +15,7 @@ from captioning.understanding import Meaning
 from p2p_real.auto import checking, deciding
 from p2p_real.auto.checking import Checked, Figure
 from p2p_real.auto.deciding import TABLE, Choice
+from p2p_real.auto.places import grown
 from p2p_real.auto.report import MOST, Writer, line_of
 from p2p_real.auto.results import COULD_NOT, DONE, SKIPPED, AutoResult
 from p2p_real.masks import MaskAsked
@@ -51,7 +52,7 @@ def test_every_try_is_an_edit(text: str, name: str) -> None:
     """What the table asks for is taken by the options of an edit, and its masks can be read."""
     meaning = mean(text)
     assert meaning.kind == OPS[text]
-    asked = getattr(TABLE[meaning.kind], name).asked(meaning)
+    asked = getattr(deciding.choices_of(meaning), name).asked(meaning)
     prompts = Prompts(meaning.source, meaning.target, weight=asked.pop("weight", {}))
     asked.pop("direction", None)
     how = EditControl(**asked)
@@ -249,3 +250,14 @@ def test_a_sheet_has_an_end(tmp_path: Path) -> None:
         writer.add(result(f"p{n}", SKIPPED, None))
     assert len(writer.rows) == MOST + 1
     assert writer.sheet().height < 400 * MOST
+
+
+def test_masks_grow_alike_at_every_size() -> None:
+    small = np.zeros((40, 60), np.float32)
+    small[10:20, 10:20] = 1
+    found = grown(small, 0.1)
+    assert (found[6:24, 6:24] == 1).all()
+    assert found.sum() == 18 * 18
+    assert (grown(small, 0) == small).all()
+    large = np.kron(small, np.ones((20, 20), np.float32))
+    assert grown(large, 0.1).mean() == pytest.approx(found.mean(), rel=0.15)
