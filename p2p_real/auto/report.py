@@ -15,7 +15,7 @@ from ..pictures import SettingsError, grid, read_settings, save_png, strip
 from .results import COULD_NOT, DONE, ENDS, SKIPPED, AutoResult
 
 MOST = 100  # photos on a sheet
-_TALL = 256  # pictures of a sheet
+_TALL, _WIDE = 256, 384  # pictures of a sheet, at most
 
 
 class Writer:
@@ -176,8 +176,9 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def _small(picture: Image.Image) -> Image.Image:
-    """A picture for the sheet; kept in memory until its end."""
-    if picture.height <= _TALL:
+    """A picture for the sheet, which is kept in memory until its end."""
+    factor = min(_WIDE / picture.width, _TALL / picture.height)
+    if factor >= 1:
         return picture.copy()
-    size = max(1, round(picture.width * _TALL / picture.height)), _TALL
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)

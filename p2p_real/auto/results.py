@@ -141,16 +141,27 @@ def inverted(inversion: Inversion) -> dict[str, Any]:
     }
 
 
-def warnings(editor: Editor, inversion: Inversion) -> list[str]:
-    """What to know before one trusts the result."""
-    ceiling = inversion.extra.get("ceiling_psnr")
-    if editor.backbone.name != "tabletop" or ceiling is None or ceiling >= defaults.FOREIGN_DB:
-        return []
-    return [
-        "the photo is outside the small world that the embedded model knows (its autoencoder "
-        f"gives {ceiling:.1f} dB): reconstruction is poor, and so are the checks; use --model "
-        "sd1.5 or sdxl"
-    ]
+def warnings(editor: Editor, ceiling: float | None, reached: float | None) -> list[str]:
+    """What to know before one trusts the result.
+
+    Args:
+        editor: with the network.
+        ceiling: PSNR of the photo through the autoencoder alone; None: every pixel.
+        reached: of its reconstruction.
+    """
+    low = defaults.FOREIGN_DB
+    if editor.backbone.name == "tabletop" and ceiling is not None and ceiling < low:
+        return [
+            "the photo is outside the small world that the embedded model knows (its autoencoder "
+            f"gives {ceiling:.1f} dB): reconstruction is poor, and so are the checks; use --model "
+            "sd1.5 or sdxl"
+        ]
+    if reached is not None and reached < low:
+        return [
+            f"the photo's reconstruction is poor ({reached:.1f} dB), and the checks compare with "
+            "it: look at the picture"
+        ]
+    return []
 
 
 def why(checked: Checked) -> str:

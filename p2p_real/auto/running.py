@@ -165,6 +165,9 @@ class Pipeline:
             tries.append(attempt(choice, because))
         best = max(range(len(tries)), key=lambda i: (*tries[i].checked.rank(), -i))
         kept = tries[best]
+        made_of = [t.result.report for t in tries if t.result is not None]
+        reached = made_of[0].get("reconstruction_psnr") if made_of else None
+        ceiling = inversion.extra.get("ceiling_psnr")
         facts = {
             "photo": photo.name,
             "size": list(photo.size),
@@ -173,7 +176,7 @@ class Pipeline:
             "caption_given": self.settings.caption,
             "understood": told(meaning),
             "inversion": inverted(inversion),
-            "warnings": warnings(self.editor, inversion),
+            "warnings": warnings(self.editor, ceiling, reached),
             "region": {
                 "of": deciding.place_spec(meaning),
                 "share": None if region is None else round(float(region.mean()), 4),
@@ -183,10 +186,8 @@ class Pipeline:
             "rule": RULE,
             "end": COULD_NOT if not kept.checked.passed else RETRIED if best else DONE,
             "why": why(kept.checked),
-            "reconstruction_psnr": next(
-                (t.result.report.get("reconstruction_psnr") for t in tries if t.result), None
-            ),
-            "ceiling_psnr": inversion.extra.get("ceiling_psnr"),
+            "reconstruction_psnr": reached,
+            "ceiling_psnr": ceiling,
             "seconds": time.perf_counter() - start,
             "versions": versions(),
         }
