@@ -24,6 +24,7 @@ from ..compare.cells import Cell, Cells
 from ..compare.entries import Failure
 from ..directions import Direction
 from ..directions.sentences import about
+from ..files import OutputError
 from ..images import Photo, PhotoError
 from ..masks import MaskError
 from ..measure import versions
@@ -137,7 +138,7 @@ class Pipeline:
         """A photo whose instruction is understood; what goes wrong is its own reason."""
         try:
             cell = self._keep(one, photo, *self._work(photo, before, meaning, made, n))
-        except (KeyboardInterrupt, Cancelled, GeneratorExit):
+        except (Cancelled, OutputError):
             raise
         except Exception as error:
             failure = Failure.of(error)

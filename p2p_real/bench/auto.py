@@ -189,7 +189,7 @@ def table(summary: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any])
         f"Of the rendered truth itself {_figure(settings, 'truth_right', 3)} is read right.",
         "",
         f"{_figure(whole, 'seconds', 1)} s and {_figure(whole, 'unet_rows', 0)} UNet rows of edits "
-        f"a photo, without the inversion's; {settings['device']}, {settings['dtype']}.",
+        f"a photo (the rows without the inversion's); {settings['device']}, {settings['dtype']}.",
     ]
     return "\n".join(lines) + "\n"
 
