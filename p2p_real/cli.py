@@ -39,6 +39,7 @@ _ABOUT = """Edit a real photo by changing the words that describe it.
 
   p2p-real demo                                        see it work, on an embedded model
   p2p-real edit cat.jpg --swap cat=dog --model sd1.5   edit your own photo
+  p2p-real auto holiday/ --do "at night" --model sdxl  say what to do in plain words
   p2p-real VERB --help                                 learn a verb, with an example
 """
 

@@ -11,8 +11,9 @@ Each photo is captioned, the instruction is understood by that caption, the phot
 edited, and the result is checked: did the picture change where it was to change, is the rest kept,
 and does the captioner say the new thing of the result. Where a check fails, the photo is edited
 once more with other settings, chosen by what failed, and the better try is kept. Each photo ends as
-done, done after a retry, could not (its picture is written all the same, and its name says so), or
-skipped (it cannot be read, or the instruction does not fit what it shows).
+done, done after a retry, could not (its picture is written all the same, and its name, or for one
+photo the report, says so), or skipped (it cannot be read, or the instruction does not fit what it
+shows).
 
 What can be said:
 {forms}
