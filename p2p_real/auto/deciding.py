@@ -130,6 +130,13 @@ _SCENE = Choices(
     Choice("longer windows keep more of the photo", cross_replace=0.5, self_replace=0.3),
 )
 
+_STYLED = Choice(
+    "short windows, more guidance, and the edit direction to the style beside its words",
+    cross_replace=0.3,
+    self_replace=0.1,
+    guidance=1.5,
+    direction=True,
+)
 _SEVERAL = Choices(
     Choice(
         "short windows leave room for several changes, of which a blend would keep some away",
@@ -164,7 +171,7 @@ TABLE: dict[str, Choices] = {
     "add": _COUNT,
     "scene": _SCENE,
     "amount": _AMOUNT,
-    "style": _SCENE,
+    "style": dataclasses.replace(_SCENE, undone=_STYLED),
     "several": _SEVERAL,
     "several, whole": dataclasses.replace(_SEVERAL, undone=_LIGHT_TOO),
 }

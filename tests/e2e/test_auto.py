@@ -79,6 +79,19 @@ def test_one_photo_gets_the_files_of_an_edit(cwd: Path) -> None:
     assert made == {"edited.png", "reconstruction.png", "strip.png", "report.json"}
 
 
+def test_what_the_model_does_not_know_could_not_be_done(cwd: Path) -> None:
+    done = call("auto", RED_BALL, "--do", "as a watercolour", *QUICK, "--out", "out")
+    assert done.code == 0, done.err  # the captioner of the small world has no such word
+    assert done.out.splitlines()[-1] == "1 photo: 1 could not"
+    (row,) = json.loads(Path("out/report.json").read_text())["photos"]
+    first, second = row["tries"]
+    assert "said" in first["check"]["failed"]
+    assert "the change is not there" in second["because"]
+    assert (first["direction"], second["direction"]) == (None, "photo -> watercolour")
+    assert Path("out/edited.png").is_file()
+    assert Path("out/other.png").is_file()
+
+
 def test_the_editor_does_the_same(cwd: Path) -> None:
     editor = Editor.load("tabletop", cache=False)
     asked: dict[str, Any] = {"steps": 3, "method": "direct", "retry": False}
