@@ -6,6 +6,8 @@ on masks of 0 and 1 they are the usual ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,19 +37,39 @@ def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Each value moved outward by so many pixels, in an octagon.
 
-    The octagon comes from steps that go to the four and to the eight neighbours in turn.
+    The octagon is what steps to the four and to the eight neighbours in turn give, the four first:
+    a diamond on a square. Each is made by doubling, in about log2(pixels) steps: moved by no more
+    than its size to its outermost points, it covers the larger one without a gap.
     """
-    values = torch.from_numpy(mask)[None, None]
-    for n in range(pixels):
-        before = values
-        if n % 2:
-            values = max_pool2d(values, 3, 1, 1)
-        else:
-            rows = max_pool2d(values, (3, 1), 1, (1, 0))
-            values = torch.maximum(rows, max_pool2d(values, (1, 3), 1, (0, 1)))
-        if torch.equal(values, before):
-            break
-    return np.array(values[0, 0])
+    values = pad(torch.from_numpy(mask), (pixels,) * 4)  # what is moved out must come back in
+    for reach, corners in (
+        ((pixels + 1) // 2, ((0, 1), (1, 0), (0, -1), (-1, 0))),
+        (pixels // 2, ((1, 1), (1, -1), (-1, 1), (-1, -1))),
+    ):
+        done = 0
+        while done < reach:
+            by = min(max(done, 1), reach - done)
+            values = _spread(values, by, corners, between=done == 0)
+            done += by
+    h, w = mask.shape
+    return np.array(values[pixels : pixels + h, pixels : pixels + w])
+
+
+def _spread(
+    values: Tensor, by: int, corners: Sequence[tuple[int, int]], *, between: bool
+) -> Tensor:
+    """The highest of each value and those that lie so far towards the corners."""
+    if between and 0 not in corners[0]:  # a square of one pixel has its sides too
+        return max_pool2d(values[None, None], 3, 1, 1)[0, 0]
+    found = values.clone()
+    h, w = values.shape
+    for dy, dx in corners:
+        to = found[max(dy * by, 0) : h + min(dy * by, 0), max(dx * by, 0) : w + min(dx * by, 0)]
+        here = values[
+            max(-dy * by, 0) : h + min(-dy * by, 0), max(-dx * by, 0) : w + min(-dx * by, 0)
+        ]
+        torch.maximum(to, here, out=to)
+    return found
 
 
 def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn.functional import max_pool2d
 
 from captioning.matching import WordNotInPrompt
 from inversion.registry import SettingError, UnknownMethod
@@ -313,3 +315,16 @@ def test_options_become_one_mask() -> None:
             EditControl(**options)
     with pytest.raises(OptionError, match="--mask is 3 x 4, the photo 30 x 40"):
         EditControl(mask=Mask(np.ones((4, 3)))).settled(photo)
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 4, 7, 12, 29])
+def test_growing_at_once_is_growing_step_by_step(pixels: int) -> None:
+    rng = np.random.default_rng(pixels)
+    mask = (rng.random((23, 31)) > 0.98).astype(np.float32) * rng.random((23, 31), np.float32)
+    slow = torch.from_numpy(mask)[None, None]
+    for n in range(pixels):
+        four = torch.maximum(
+            max_pool2d(slow, (3, 1), 1, (1, 0)), max_pool2d(slow, (1, 3), 1, (0, 1))
+        )
+        slow = max_pool2d(slow, 3, 1, 1) if n % 2 else four
+    assert (grow(mask, pixels) == slow[0, 0].numpy()).all()
