@@ -18,6 +18,7 @@ ENDINGS = frozenset(
 )
 FILES = (".csv", ".jsonl")
 RESERVED = ("sheet",)  # names of our own pictures
+COULD_NOT = ".could-not"  # behind the label in the name of a picture of what could not be done
 
 
 class AutoError(ValueError):
@@ -130,7 +131,7 @@ def read_file(path: str | Path) -> tuple[list[Path], list[str]]:
 
 def _csv(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
     rows = csv.reader(lines)
-    for row in rows:
+    for row in _readable(rows, path):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (rows.line_num == 1 and cells == ["photo", "instruction"]):
             continue
@@ -140,6 +141,13 @@ def _csv(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
                 "with a comma stands in double quotes)"
             )
         yield cells[0], cells[1]
+
+
+def _readable(rows: Any, path: Path) -> Iterable[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:  # such as a quote that never ends
+        raise AutoError(f"--do-file {path}, line {rows.line_num}: {error}") from None
 
 
 def _jsonl(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -164,8 +172,8 @@ def _label(photo: Any, taken: set[str]) -> str:
     stem = Path(photo).stem if isinstance(photo, str | os.PathLike) else name
     stem = stem if isinstance(stem, str) and stem else "photo"
     label, n = stem, 1
-    while label.lower() in taken:
+    while taken & {label.lower(), f"{label.lower()}{COULD_NOT}"}:
         n += 1
         label = f"{stem}-{n}"
-    taken.add(label.lower())
+    taken |= {label.lower(), f"{label.lower()}{COULD_NOT}"}
     return label

@@ -12,7 +12,7 @@ from inversion.sampling import Progress
 from ..files import check_output_folder
 from ..numbers import STEPS
 from .asked import read_asked
-from .report import Writer
+from .report import Writer, keep_photos
 from .results import AutoResult
 from .running import pipeline
 from .settings import BATCH, Settings
@@ -58,7 +58,8 @@ def auto(
         that cannot be read, or to which the words do not fit, is "skipped" with its reason.
 
     Raises:
-        AutoError: nothing to edit, or numbers that do not match.
+        AutoError: nothing to edit, numbers that do not match, or an `out` where a result would
+            replace a photo.
         NotUnderstood: the instruction; says what can be read.
         UnknownMethod, SettingError, OptionError, OutputError: one line each.
     """
@@ -71,12 +72,15 @@ def auto(
         batch,
     )  # fmt: skip
     settings.check()
+    single = not many and not folder
+    if out is not None:
+        keep_photos(Path(out), asked, single=single)
     place = None if out is None else check_output_folder(out)
     found = list(pipeline(editor, settings, out=place, progress=progress).each(asked))
     if place is not None:
         command = {"verb": "auto", "instructions": texts}
-        writer = Writer(place, command, single=not many and not folder)
+        writer = Writer(place, command, single=single)
         for result in found:
             writer.add(result)
         writer.end()
-    return found if many or folder else found[0]
+    return found[0] if single else found

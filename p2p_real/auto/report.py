@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..files import plain, write_json
 from ..pictures import SettingsError, grid, read_settings, save_png, strip
+from . import asked
 from .results import COULD_NOT, DONE, ENDS, SKIPPED, AutoResult
 
 MOST = 100  # photos on a sheet
@@ -97,7 +98,7 @@ class Writer:
 
 def file_of(label: str, end: str) -> str:
     """The name of an edited picture; one that could not be done says so."""
-    return f"{label}.could-not.png" if end == COULD_NOT else f"{label}.png"
+    return f"{label}{asked.COULD_NOT if end == COULD_NOT else ''}.png"
 
 
 def names_of(labels: Sequence[str], *, single: bool) -> list[str]:
@@ -107,6 +108,21 @@ def names_of(labels: Sequence[str], *, single: bool) -> list[str]:
         return [*(f"{name}.png" for name in parts), "report.json"]
     pictures = [file_of(label, end) for label in labels for end in (DONE, COULD_NOT)]
     return [*pictures, "sheet.png", "report.json"]
+
+
+def keep_photos(folder: Path, given: Sequence[asked.Asked], *, single: bool) -> None:
+    """Refuse an output folder where a result would replace a photo.
+
+    Raises:
+        AutoError: names the photo.
+    """
+    names = names_of([one.label for one in given], single=single)
+    ours = {(folder / name).resolve() for name in names}
+    for one in given:
+        if isinstance(one.photo, Path) and one.photo.resolve() in ours:
+            raise asked.AutoError(
+                f"{one.photo} would be overwritten by the result: give another output folder"
+            )
 
 
 def _forget(file: Path) -> None:

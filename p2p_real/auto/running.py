@@ -327,19 +327,20 @@ class Inversions:
     pipeline: Pipeline
     todo: dict[int, tuple[Photo, str]]
     made: dict[int, Inversion] = field(default_factory=dict)
+    _alone: bool = False
 
     def of(self, n: int) -> Inversion:
         """The inversion of a photo; where all together fail, each stands or falls alone."""
         if n not in self.made:
-            others = [m for m in self.todo if m not in self.made]
+            together = [n] if self._alone else list(self.todo)
             try:
-                self._invert(others)
+                self._invert(together)
             except Cancelled:
                 raise
             except Exception:
-                if len(others) < 2:
+                if len(together) < 2:
                     raise
-                self.todo = {n: self.todo[n]} | {m: self.todo[m] for m in self.made}
+                self._alone = True
                 self._invert([n])
         return self.made.pop(n)
 

@@ -82,10 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..auto.asked import AutoError, read_asked
-    from ..auto.report import describe, line_of, names_of
+    from ..auto.report import describe, keep_photos, line_of
     from ..files import check_output_folder
     from ..images import open_photo
-    from .output import keep_inputs
 
     options.check_sampling(args)
     photos, texts = _photos_and_texts(args)
@@ -115,8 +114,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         batch=args.batch,
     )
     settings.check()
-    names = names_of([one.label for one in asked], single=single)
-    keep_inputs(Path(args.out), *(str(one.photo) for one in asked), names=names)
+    keep_photos(Path(args.out), asked, single=single)
     folder = check_output_folder(args.out)
     writer = Writer(folder, command_of(args, "auto"), single=single)
     with options.bars(args) as bars:

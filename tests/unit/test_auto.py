@@ -12,12 +12,16 @@ from PIL import Image
 from captioning import understand
 from captioning.instructions import parse_instruction
 from captioning.understanding import Meaning
-from p2p_real.auto import checking, deciding
+from edit import PromptTooLong
+from p2p_real import Editor
+from p2p_real.auto import AutoError, auto, checking, deciding
 from p2p_real.auto.checking import Checked, Figure
 from p2p_real.auto.deciding import TABLE, Choice
 from p2p_real.auto.places import grown
 from p2p_real.auto.report import MOST, Writer, line_of
 from p2p_real.auto.results import COULD_NOT, DONE, SKIPPED, AutoResult
+from p2p_real.auto.running import Inversions, pipeline
+from p2p_real.auto.settings import Settings
 from p2p_real.masks import MaskAsked
 from p2p_real.prompts import Prompts
 from p2p_real.steering import EditControl
@@ -213,6 +217,25 @@ def test_verdicts() -> None:
     assert plain["failed"] == ["acted"]
 
 
+# --- inversions ------------------------------------------------------------------------------
+
+
+def test_one_photo_that_cannot_be_inverted_spoils_no_other() -> None:
+    editor = Editor.load("tabletop", cache=False)
+    photo = editor.open(PHOTOS / "red_ball.png")
+    prompts = ("ball " * 400, "a red ball", "a mug " * 200, "a mug")
+    made = Inversions(
+        pipeline(editor, Settings(steps=1, method="ddim")),
+        {n: (photo, prompt) for n, prompt in enumerate(prompts)},
+    )
+    for n, prompt in enumerate(prompts):
+        if n in (0, 2):
+            with pytest.raises(PromptTooLong):
+                made.of(n)
+        else:
+            assert made.of(n).prompt == prompt
+
+
 # --- files -----------------------------------------------------------------------------------
 
 
@@ -242,6 +265,16 @@ def test_what_could_not_be_done_says_so_in_its_name(tmp_path: Path) -> None:
     picture().save(strange)  # not of ours, so it stays
     Writer(tmp_path, {"verb": "auto"}).add(result("cup", SKIPPED, None))
     assert strange.exists()
+
+
+def test_a_result_never_takes_a_photos_place(tmp_path: Path) -> None:
+    for name in ("cup.png", "edited.png"):
+        picture().save(tmp_path / name)
+    photos: list[Any] = [[tmp_path / "cup.png"], tmp_path, tmp_path / "edited.png"]
+    for given in photos:
+        with pytest.raises(AutoError, match=r"\.png would be overwritten"):
+            auto(None, given, "at night", out=tmp_path)  # type: ignore[arg-type]
+    assert {f.name for f in tmp_path.iterdir()} == {"cup.png", "edited.png"}
 
 
 def test_a_sheet_has_an_end(tmp_path: Path) -> None:

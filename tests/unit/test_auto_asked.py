@@ -9,6 +9,8 @@ from PIL import Image
 
 from captioning.instructions import NotUnderstood
 from p2p_real.auto.asked import AutoError, pictures_of, read_asked, read_file
+from p2p_real.auto.report import file_of
+from p2p_real.auto.results import ENDS
 
 
 @pytest.fixture
@@ -94,3 +96,19 @@ def test_files_that_are_refused(tmp_path: Path, name: str, text: str, why: str) 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(AutoError, match=r"gone\.csv: cannot be read"):
         read_file(tmp_path / "gone.csv")
+
+
+def test_no_picture_takes_the_name_of_one_that_could_not_be_done(folder: Path) -> None:
+    """ "a" that could not be done is written as a.could-not.png: that photo gets another name."""
+    for name in ("cup.could-not.png", "cup.png"):
+        (folder / name).write_bytes(b"x")
+    for names in (("cup.could-not", "cup"), ("cup", "cup.could-not")):
+        asked = read_asked([folder / f"{name}.png" for name in names], ["at night"])
+        files = [{file_of(one.label, end) for end in ENDS} for one in asked]
+        assert not files[0] & files[1]
+
+
+def test_a_quote_that_never_ends(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('a.png,"' + "make it blue " * 20000)
+    with pytest.raises(AutoError, match=r"x\.csv, line 1: field larger"):
+        read_file(tmp_path / "x.csv")
