@@ -86,20 +86,27 @@ def feather(mask: np.ndarray, pixels: int) -> np.ndarray:
     """
     if pixels == 0:
         return mask
-    values = torch.from_numpy(mask)[None, None]
-    step = 1 / (pixels + 1)
+    framed = np.pad(mask, 1, constant_values=2)  # no neighbours there
+    least = -max_pool2d(-torch.from_numpy(framed)[None], 3, 1, 1)[0].numpy()
+    values, inside = framed.ravel(), (framed < 2).ravel()
+    near = (framed > least).ravel()  # only those that have a lower neighbour can fall
+    step = np.float32(1 / (pixels + 1))
+    slant = np.float32(2**0.5 / (pixels + 1))
+    costs = {
+        dy * framed.shape[1] + dx: slant if dy and dx else step
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if dy or dx
+    }
     for _ in range(pixels):
-        values = _lowered(values, step)
-    return np.array(values[0, 0])
-
-
-def _lowered(values: Tensor, step: float) -> Tensor:
-    """Each value at most its neighbours' plus the slope to them."""
-    h, w = values.shape[-2:]
-    framed = pad(values, (1, 1, 1, 1), value=2.0)  # no neighbour at all
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            if dy or dx:
-                there = framed[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
-                values = torch.minimum(values, there + step * (2**0.5 if dy and dx else 1.0))
-    return values
+        places = np.flatnonzero(near & inside)
+        lower = values[places]
+        for by, cost in costs.items():
+            lower = np.minimum(lower, values[places + by] + cost)
+        fell = lower < values[places]
+        places = places[fell]
+        values[places] = lower[fell]
+        near[:] = False
+        for by in costs:  # and then those beside one that fell
+            near[places + by] = True
+    return np.array(values.reshape(framed.shape)[1:-1, 1:-1])

@@ -172,6 +172,28 @@ def test_a_feather_rises_step_by_step() -> None:
     np.testing.assert_allclose(soft[4], [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
+def test_a_feather_is_what_whole_pictures_step_by_step_give(share: float) -> None:
+    """Bit for bit, though only the pixels beside what was lowered are looked at."""
+
+    def lowered(values: torch.Tensor, step: float) -> torch.Tensor:
+        (h, w), framed = values.shape, torch.nn.functional.pad(values, (1,) * 4, value=2.0)
+        for dy in (0, 1, 2):
+            for dx in (0, 1, 2):
+                cost = step * (2**0.5 if dy != 1 and dx != 1 else 1.0)
+                values = torch.minimum(values, framed[dy : dy + h, dx : dx + w] + cost)
+        return values
+
+    for size in ((1, 1), (1, 9), (12, 7), (31, 40)):
+        mask = draw(*size, 8)
+        mask = (mask > share).astype(np.float32) if share else mask
+        for n in (1, 2, 5, 20):
+            want = torch.from_numpy(mask)
+            for _ in range(n):
+                want = lowered(want, 1 / (n + 1))
+            assert np.array_equal(feather(mask, n), want.numpy())
+
+
 def test_a_mask_of_numbers() -> None:
     mask = Mask(np.array([[0, 0.25], [1, 1]]))
     assert (mask.size, mask.coverage, mask.is_hard) == ((2, 2), 0.5625, False)
