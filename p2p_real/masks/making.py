@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from ..fitting import Fit, fit_photo
 from ..inverting import decode, guarded
 from ..numbers import STEPS
 from . import combine
-from .grammar import MaskError, Node, Not, Source, leaves, parse
+from .grammar import Join, MaskError, Node, Not, Source, leaves, parse
 from .mask import Mask
 from .source import MaskSource, Subject, mask_sources
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ..editor import Editor
     from ..images import Photo
     from ..walking import Walk
+
+logger = logging.getLogger(__name__)
 
 EDGES = ("grow", "shrink", "feather")
 
@@ -112,7 +115,8 @@ class MaskAsked:
             given: a mask that is there already; what is in both counts.
 
         Raises:
-            EmptyMask: nothing may change, or one of its sources found nothing; names it.
+            EmptyMask: nothing may change, or one of its sources found nothing; names it. Of a
+                union one part may: that is a warning, unless the union is what must stay.
         """
         self.check()
         parts = [] if self.tree is None else [self._made(self.tree, subject)]
@@ -135,7 +139,8 @@ class MaskAsked:
             )
         return Mask(values, spec)
 
-    def _made(self, node: Node, subject: Subject) -> np.ndarray:
+    def _made(self, node: Node, subject: Subject, *, adds: bool = True) -> np.ndarray:
+        """The values of a node; ``adds``: what it finds may change, not what it leaves out."""
         if isinstance(node, Source):
             values = self._source(node).read(node.text, subject)
             if values.max() <= 0:
@@ -145,10 +150,27 @@ class MaskAsked:
                 )
             return values
         if isinstance(node, Not):
-            return combine.invert(self._made(node.of, subject))
-        one, other = self._made(node.left, subject), self._made(node.right, subject)
+            return combine.invert(self._made(node.of, subject, adds=False))
+        if node.sign == "|" and adds:
+            return self._united(node, subject)
+        one = self._made(node.left, subject, adds=adds)
+        other = self._made(node.right, subject, adds=adds and node.sign != "-")
         joined = {"|": combine.union, "&": combine.intersection, "-": combine.difference}
         return joined[node.sign](one, other)
+
+    def _united(self, node: Join, subject: Subject) -> np.ndarray:
+        """A union, of which one part may find nothing."""
+        found, empty = [], []
+        for part in (node.left, node.right):
+            try:
+                found.append(self._made(part, subject))
+            except EmptyMask as error:
+                empty.append(error)
+        if not found:
+            raise empty[0]
+        for one in empty:
+            logger.warning("%s (the rest of %r is taken)", one, str(node))
+        return found[0] if len(found) == 1 else combine.union(*found)
 
 
 def subject_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,9 @@ def photo_of(height: int, width: int, alpha: bool = False) -> Image.Image:
     return image if alpha else image.convert("RGB")
 
 
-def test_a_detector_and_a_segmenter(editor: Editor, segmenters: str) -> None:
+def test_a_detector_and_a_segmenter(
+    editor: Editor, segmenters: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """They are asked as transformers' own processors ask them."""
     import transformers as hf
 
@@ -250,6 +253,19 @@ def test_a_detector_and_a_segmenter(editor: Editor, segmenters: str) -> None:
     assert (found.values >= want.numpy()).all()
     with pytest.raises(EmptyMask, match="'segment:cat' is empty: it found nothing"):
         editor.mask(photo, "segment:cat", models=segmenters, box_threshold=1.0)
+    never: dict[str, Any] = {"models": segmenters, "box_threshold": 1.0}
+    half = editor.mask(photo, "box:0,0,0.5,1")
+    with caplog.at_level(logging.WARNING):
+        rest = editor.mask(photo, "segment:cat | box:0,0,0.5,1", **never)
+    assert np.array_equal(rest.values, half.values)
+    assert "the mask 'segment:cat' is empty" in caplog.text
+    for spec in (  # what must stay has to be found
+        "segment:cat | segment:dog",
+        "~(segment:cat | box:0,0,0.5,1)",
+        "box:0,0,0.5,1 - (box:0,0,0.1,1 | segment:cat)",
+    ):
+        with pytest.raises(EmptyMask, match="'segment:cat' is empty"):
+            editor.mask(photo, spec, **never)
     with pytest.raises(MaskError, match="holds a 'sam' model where 'grounding-dino' belongs"):
         editor.mask(photo, "segment:cat", models=f"{sam},{dino}")
     (Path(sam) / "model.safetensors").rename(Path(sam) / "away")
