@@ -183,7 +183,8 @@ def give(text: str, phrase: NounPhrase, value: str, aspect: str) -> Change:
     after = moved[-1] if phrase.determiner else target[phrase.start : head[1]]
     notes = [note_of(a, b, noun) for a, b in changed]
     for word in words:
-        if not describes(word) and word.isalpha() and (near := nearest(word, GROUP_OF)):
+        known = describes(word) or word == "and"
+        if not known and word.isalpha() and (near := nearest(word, GROUP_OF)):
             notes.append(f"{word!r} is taken as it stands; if {near[0]!r} was meant, say so")
     return Change(target, kind, changed, local, (name, after), notes=tuple(notes))
 

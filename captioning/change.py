@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from captioning.grammar import (
     ARTICLES,
     article_for,
+    ends_a_noun,
 )
 from captioning.instruction import NotUnderstood
 from captioning.kinds_of_words import (
@@ -56,7 +57,8 @@ class Change:
 def not_named(text: str, target: str) -> NotUnderstood:
     """The error for a thing that the caption does not name."""
     target = re.sub(r"^(?:an?|the) ", "", target)
-    near = nearest(target.split()[-1] if target.split() else target, words_of(text))
+    named = [word for word in words_of(text) if not ends_a_noun(word)]  # no "at" for "cat"
+    near = nearest(target.split()[-1] if target.split() else target, named)
     near = [word for word in near if word.lower() not in target.lower().split()]
     hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
     return NotUnderstood(
@@ -75,6 +77,11 @@ def find_things(text: str, target: str) -> list[NounPhrase]:
         first = subject(text)
         if first is None:
             raise not_named(text, target)
+        several = re.match(r"\W+and ", text[first.end :]) and not is_plural(first.head.text)
+        if several and target.lower() in ("them", "these", "they"):
+            raise NotUnderstood(
+                f"{target!r} does not say which things of the caption {text!r} are meant: name each"
+            )
         return [first]
     words, number, every = split_target(target)
     phrases = noun_phrases(text)

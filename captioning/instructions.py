@@ -184,7 +184,7 @@ def _is_scene(clause: str) -> bool:
 
 def _clause(clause: str) -> list[Instruction]:
     """The instructions of one clause; a scene at its end is one of its own."""
-    plain = re.sub(r"\s+", " ", clause)
+    plain = _without_the_old(re.sub(r"\s+", " ", clause))
     end = re.search(rf"(?<=\w),? ({AT})$", plain)
     if end and not _scene_alone(plain[: end.start()]):
         try:
@@ -194,6 +194,15 @@ def _clause(clause: str) -> list[Instruction]:
         if first and (first.op != "scene" or first.aspect):
             return [first, scene_of(end[1], clause)]
     return [_read(plain, clause)]
+
+
+def _without_the_old(text: str) -> str:
+    """ "make the ball blue instead of red" says what "make the ball blue" does."""
+    m = re.fullmatch(
+        rf"((?:{MAKES}) (?:it|the|this|that|my|its) ?.+) (?:instead of|rather than|not) .+", text
+    )
+    said = bool(m and (split_adjectives(m[1])[1] or re.search(r" (?:an?|into|to) ", m[1])))
+    return m[1] if m and said else text
 
 
 def _scene_alone(text: str) -> bool:
@@ -226,9 +235,12 @@ def _refuse_what_others_do(plain: str) -> None:
         or re.match(r"(?:resize|enlarge|shrink|scale|zoom)\b(?: (?P<t>.+))?", plain)
     )
     if m:
+        times = (
+            "0.7" if re.search(r"\b(?:small|tin|short|narrow|thin|little|shrink)", plain) else "1.3"
+        )
         raise NotUnderstood(
             f"{plain!r} changes a size, which is not done with words: edit with --resize "
-            f"'{_named(m['t'])}=1.3' (1.3 times as large)"
+            f"'{_named(m['t'])}={times}' ({times} times as large)"
         )
     way = "to|a|up|down|left|right|over|away"
     m = re.match(
@@ -237,10 +249,16 @@ def _refuse_what_others_do(plain: str) -> None:
     if m:
         raise NotUnderstood(
             f"{plain!r} moves a thing, which is not done with words: edit with --move "
-            f"'{_named(m['t'])}=0.3,0' (right and down, in fractions of the picture)"
+            f"'{_named(m['t'])}={_way(plain)}' (right and down, in fractions of the picture)"
         )
     if re.match(r"(?:rotate|flip|mirror|crop|sharpen|blur|undo|keep|do not|don't|never)\b", plain):
         raise NotUnderstood(_cannot_read(plain))
+
+
+def _way(plain: str) -> str:
+    """How far --move is to go, for the way that is said."""
+    ways = {"left": "-0.3,0", "up": "0,-0.3", "down": "0,0.3"}
+    return next((to for word, to in ways.items() if re.search(rf"\b{word}", plain)), "0.3,0")
 
 
 def _named(thing: str | None) -> str:

@@ -89,6 +89,7 @@ LIGHTS = {  # as one says it -> the phrase
                               "dusk", "twilight", "nighttime", "nightfall", "lunchtime")},
     **{w: f"in the {w}" for w in ("morning", "evening", "afternoon", "dark", "moonlight",
                                   "sunlight", "sunshine")},
+    "night time": "at night", "night-time": "at night",
     "golden hour": "at golden hour", "blue hour": "at blue hour", "day": "in daylight",
     "daytime": "in the daytime", "daylight": "in daylight", "candlelight": "in candlelight",
     "lamplight": "in lamplight", "firelight": "in firelight",
@@ -177,6 +178,8 @@ def describes(word: str) -> bool:
 def rank(word: str) -> int:
     """Its place in the order of adjectives; what is not known stands next to the noun."""
     group = group_of(word)
+    if word.lower() in ("plain", "solid"):  # "a plain red metal ball"
+        return ORDER.index("form")
     if group:
         return ORDER.index(group)
     return ORDER.index("opinion") if word.lower() in ADJECTIVES else len(ORDER)

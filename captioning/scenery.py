@@ -93,7 +93,8 @@ def styling(c: str) -> Instruction | None:
     if m and is_style(m[1]):
         return Instruction("style", "", style_of(m[1]))
     verb = re.match(rf"(?:{MAKE}|{REMOVE}|it|add|put|paint|the) ", c)
-    bare = is_style(c) and not verb and len(c.split()) < 5
+    done = re.search(rf"\w {DET} (?:\w+ )?(?:{'|'.join(sorted(PICTURES))})$", c)  # "fix the photo"
+    bare = is_style(c) and not verb and not done and len(c.split()) < 5
     return Instruction("style", "", style_of(c)) if bare else None
 
 

@@ -140,7 +140,7 @@ def _csv(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
                 f"--do-file {path}, line {rows.line_num}: give photo,instruction (an instruction "
                 "with a comma stands in double quotes)"
             )
-        yield cells[0], cells[1]
+        yield _checked(path, rows.line_num, cells[0], cells[1])
 
 
 def _readable(rows: Any, path: Path) -> Iterable[list[str]]:
@@ -148,6 +148,22 @@ def _readable(rows: Any, path: Path) -> Iterable[list[str]]:
         yield from rows
     except csv.Error as error:  # such as a quote that never ends
         raise AutoError(f"--do-file {path}, line {rows.line_num}: {error}") from None
+
+
+def _checked(path: Path, number: int, photo: str, text: str) -> tuple[str, str]:
+    """The pair of a line, where its photo is a file and its instruction can be read."""
+    from captioning.instructions import NotUnderstood, parse_instruction
+
+    at, found = f"--do-file {path}, line {number}", path.parent / photo
+    if found.is_dir():
+        raise AutoError(f"{at}: {found} is a folder: name one photo a line")
+    if not found.exists():
+        raise AutoError(f"{at}: there is no file {found}; photos are named from where {path} lies")
+    try:
+        parse_instruction(text)
+    except NotUnderstood as error:
+        raise AutoError(f"{at}: {error}") from None
+    return photo, text
 
 
 def _jsonl(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -164,7 +180,7 @@ def _jsonl(path: Path, lines: Sequence[str]) -> Iterable[tuple[str, str]]:
                 f'--do-file {path}, line {number}: give {{"photo": "cup.png", "instruction": '
                 '"make the cup blue"}'
             )
-        yield photo, text
+        yield _checked(path, number, photo, text)
 
 
 def _label(photo: Any, taken: set[str]) -> str:

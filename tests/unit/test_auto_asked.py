@@ -64,6 +64,8 @@ def test_an_instruction_that_nobody_can_read(folder: Path) -> None:
 
 
 def test_files_of_instructions(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
     table = tmp_path / "jobs.csv"
     table.write_text('photo,instruction\na.png,"make it blue, then add a mug"\n\nb.png,at night\n')
     lines = tmp_path / "jobs.jsonl"
@@ -112,3 +114,17 @@ def test_a_quote_that_never_ends(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('a.png,"' + "make it blue " * 20000)
     with pytest.raises(AutoError, match=r"x\.csv, line 1: field larger"):
         read_file(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("a.jpg,zzzz", "line 2: cannot read 'zzzz'"),
+        ("gone.png,at night", "line 2: there is no file"),
+        ("inner.png,at night", "line 2: .*is a folder"),
+    ],
+)
+def test_the_line_that_cannot_be_done_is_named(folder: Path, line: str, why: str) -> None:
+    (folder / "do.csv").write_text(f"b.png,at night\n{line}\n")
+    with pytest.raises(AutoError, match=why):
+        read_file(folder / "do.csv")

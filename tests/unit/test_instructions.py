@@ -38,6 +38,7 @@ def read(text: str) -> list[tuple[str, str, str]]:
         ("make the ball a lighter red", ("attribute", "ball", "light red")),
         ("make the cat sleep", ("attribute", "cat", "sleeping")),
         ("make the woman wear a hat", ("attribute", "woman", "wearing a hat")),
+        ("make the ball blue instead of red", ("attribute", "ball", "blue")),
         ("I want the ball to be blue", ("attribute", "ball", "blue")),
         ("the ball should be blue", ("attribute", "ball", "blue")),
         ("turn the cube into a cylinder", ("swap", "cube", "cylinder")),
@@ -58,6 +59,7 @@ def read(text: str) -> list[tuple[str, str, str]]:
         ("add a cat and a dog", ("add", "", "a cat and a dog")),
         ("at night", ("scene", "", "night")),
         ("make it night", ("scene", "", "night")),
+        ("make it night time", ("scene", "", "night time")),
         ("in the evening", ("scene", "", "evening")),
         ("in autumn", ("scene", "", "autumn")),
         ("in the snow", ("scene", "", "snow")),
@@ -159,9 +161,9 @@ def test_several_clauses(text: str, said: list[tuple[str, str, str]]) -> None:
         ("what is this?", "cannot read"),
         ("make the ball blue and frobnicate it", "cannot read"),
         ("make the cat bigger", "--resize 'cat=1.3'"),
-        ("make the red ball small", "--resize 'red ball=1.3'"),
+        ("make the red ball small", "--resize 'red ball=0.7'"),
         ("make the ball bigger and bluer", "--resize 'ball=1.3'"),
-        ("move the ball to the left", "--move 'ball=0.3,0'"),
+        ("move the ball to the left", "--move 'ball=-0.3,0'"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(text: str, line: str) -> None:
@@ -210,3 +212,25 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         assert one.op in ("attribute", "swap", "remove", "add", "scene", "amount", "style")
         assert one.value or one.op == "remove"
         assert one.text
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("make the ball bigger", "--resize 'ball=1.3'"),
+        ("make the ball smaller", "--resize 'ball=0.7'"),
+        ("shrink the ball", "--resize 'ball=0.7'"),
+        ("move the ball to the right", "--move 'ball=0.3,0'"),
+        ("move the ball to the left", "--move 'ball=-0.3,0'"),
+        ("shift the ball up", "--move 'ball=0,-0.3'"),
+    ],
+)
+def test_other_verbs_are_named_as_they_would_do_it(text: str, option: str) -> None:
+    with pytest.raises(NotUnderstood, match=re.escape(option)):
+        parse_instruction(text)
+
+
+@pytest.mark.parametrize("text", ["improve the photo", "fix my old picture", "enhance this image"])
+def test_work_on_the_picture_is_no_style(text: str) -> None:
+    with pytest.raises(NotUnderstood, match="cannot read"):
+        parse_instruction(text)

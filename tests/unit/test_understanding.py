@@ -38,6 +38,7 @@ def meaning(prompt: str, text: str) -> Meaning:
         ("an old red car", "make it shiny and yellow", "a shiny old yellow car"),
         ("a red and white striped umbrella", "make the umbrella blue", "a blue striped umbrella"),
         ("a red and white striped umbrella", "make it plain", "a red and white umbrella"),
+        ("a yellow metal cylinder", "make it plain", "a plain yellow metal cylinder"),
         ("a rubber duck", "make the duck red", "a red rubber duck"),
         ("a coffee mug", "make the mug blue", "a blue coffee mug"),
         ("a wooden chair", "make the chair metal", "a metal chair"),
@@ -281,3 +282,17 @@ def test_any_caption_gives_a_prompt_or_one_line(prompt: str, text: str) -> None:
     for word in (found.local if isinstance(found.local, dict) else {}).items():
         assert find_word(found.source, word[0])
         assert find_word(found.target, word[1])
+
+
+def test_no_word_is_guessed_that_names_nothing() -> None:
+    with pytest.raises(NotUnderstood, match=r"names no 'cat'\. Say"):  # not: did you mean 'at'
+        meaning("a red ball at noon", "make the cat black")
+
+
+def test_them_of_two_things_is_not_the_first() -> None:
+    with pytest.raises(NotUnderstood, match="name each"):
+        meaning(TWO, "make them green")
+
+
+def test_and_is_no_word_that_is_not_known() -> None:
+    assert not any("'and'" in n for n in meaning("a red ball", "make it shiny and blue").notes)
