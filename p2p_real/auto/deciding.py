@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from captioning.matching import RewriteError, find_word, words_of
+from captioning.change import find_things
+from captioning.instruction import NotUnderstood
+from captioning.matching import RewriteError, find_word, reference, words_of
 from edit.kinds import changes_light
 
 from .checking import Checked
@@ -251,13 +253,23 @@ def things(meaning: Meaning) -> list[str]:
     if local is not None:
         named = list(local)
     elif meaning.kind == "several":
-        named = [_last(one.target) for one in meaning.instructions if one.target]
+        targets = [one.target for one in meaning.instructions if one.target]
+        named = [noun for target in targets for noun in _nouns(meaning.source, target)]
         named += [_last(old) for old, _ in meaning.changed if old]
         if not all(one.target or one.op in ("add", "scene") for one in meaning.instructions):
             return []
     else:
         named = [old for old, _ in meaning.changed if old] or list(meaning.weights)
     return [word for word in dict.fromkeys(named) if _stands(meaning.source, word)]
+
+
+def _nouns(text: str, target: str) -> list[str]:
+    """The nouns of what an instruction names ("it", "ball on the table"), where the text has it."""
+    try:
+        found = find_things(text, target)
+    except NotUnderstood:
+        return []
+    return [reference(text, (one.head.start, one.head.end)) for one in found]
 
 
 def _stands(text: str, word: str) -> bool:

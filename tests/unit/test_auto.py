@@ -88,6 +88,8 @@ def test_the_second_try_is_another_and_goes_by_what_failed() -> None:
         ("as a watercolour", ""),
         ("make the ball green and at night", ""),
         ("make the ball green and turn the cube into a cone", 'words:"ball" | words:"cube"'),
+        ("make it shiny and remove the cube", 'words:"ball" | words:"cube"'),
+        ("remove the ball on the table and make the cube shiny", 'words:"ball" | words:"cube"'),
     ],
 )
 def test_where_a_change_belongs(text: str, where: str) -> None:
