@@ -7,6 +7,7 @@ takes precedence over it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ def _put(part: Path, folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     """Removes what a making that was killed a day ago or longer left behind."""
-    for left in folder.parent.glob(f".{folder.name}.*.part"):
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if left.suffix not in (".part", ".old"):
+            continue
         if time.time() - left.stat().st_mtime > _DAY:
             shutil.rmtree(left, ignore_errors=True)
 
@@ -205,17 +208,18 @@ def _install(part: Path, wanted: Sequence[str], tell: Progress, *options: str) -
     stage = "pip: " + ("LAVIS" if options else "libraries")
     done, total, fetched = 0, 2 * len(wanted), 0
     tell(stage, 0, total, "")
-    for line in _run([*command, *options, *wanted, *extra]):
-        fetched += bytes_of(line)
-        if line.startswith(("Collecting", "Processing")) and done < total - 1:
-            done += 1
-            tell(stage, done, total, line.split()[1].rpartition("/")[2])
+    with contextlib.closing(_run([*command, *options, *wanted, *extra])) as lines:
+        for line in lines:
+            fetched += bytes_of(line)
+            if line.startswith(("Collecting", "Processing")) and done < total - 1:
+                done += 1
+                tell(stage, done, total, line.split()[1].rpartition("/")[2])
     tell(stage, total, total, "")
     return fetched
 
 
-def _run(command: Sequence[str]) -> Iterator[str]:
-    """The lines of a command as they come; CaptionerError when it fails."""
+def _run(command: Sequence[str]) -> Generator[str, None, None]:
+    """The lines of a command as they come; CaptionerError when it fails. Closed, it ends it."""
     process = subprocess.Popen(
         command,
         env=clean_environ(),

@@ -27,7 +27,7 @@ from captioning.lavis_environment import (
     find_environment,
     trouble_with,
 )
-from captioning.lavis_making import bytes_of, make_environment
+from captioning.lavis_making import _sweep, bytes_of, make_environment
 from captioning.lavis_worker import fill_model
 from p2p_real.captions import captioner_for
 from tests.e2e.commands import RED_BALL, call
@@ -344,6 +344,16 @@ def test_a_making_that_fails_leaves_nothing(
     assert told == [("empty environment", 0, 1, "")]
     assert list((tmp_path / "new").iterdir()) == []
     assert not cache.exists()
+
+
+def test_what_a_killed_making_left_is_swept(tmp_path: Path) -> None:
+    for name in (".env.0a.part", ".env.0b.old", ".env.mine", ".other.0c.part", ".env.0d.part"):
+        (tmp_path / name).mkdir()
+        if name != ".env.0d.part":  # that one is being made
+            os.utime(tmp_path / name, (0, 0))
+    _sweep(tmp_path / "env")
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {".env.mine", ".other.0c.part", ".env.0d.part"}
 
 
 @needs_scripts
