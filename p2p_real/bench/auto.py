@@ -69,6 +69,7 @@ def judged(result: AutoResult, truth: TruthEdit, readers: Readers, ruler: Ruler)
         "kept": False,
         "right": False,
         "first_right": False,
+        **dict.fromkeys(("saved", "lost", "needless", "false_alarm", "missed"), False),
         "caption_right": report.get("caption") == truth.pair.source_caption,
         "source": report.get("caption"),
         "target": report.get("understood", {}).get("target"),

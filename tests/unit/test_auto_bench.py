@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from p2p_real.auto.results import COULD_NOT, DONE, SKIPPED
-from p2p_real.bench.auto import NAMES, run, summarise, table
+from captioning.instructions import parse_instruction
+from p2p_real.auto.asked import Asked
+from p2p_real.auto.results import COULD_NOT, DONE, SKIPPED, skipped
+from p2p_real.bench.auto import NAMES, judged, run, summarise, table
 from p2p_real.bench.tabletop import TabletopError
+from p2p_real.bench.tabletop.instructions import instruction_of
+from p2p_real.bench.tabletop.truths import truth_set
 
 
 def row(kind: str, end: str, right: bool, *, first: bool | None = None) -> dict[str, Any]:
@@ -60,6 +64,17 @@ def test_figures_by_kind() -> None:
     text = table(found, settings)
     assert 'Of 1 that ended in "could not", 0 are truly not right; of 2 called done, 1 are' in text
     assert "| remove | 0 | 0 | 1 | 1 | 1 | 1 |" in text
+
+
+def test_a_bench_of_which_every_photo_is_skipped_has_a_table() -> None:
+    (truth,) = truth_set("colour", per_kind=1, limit=1)
+    text = instruction_of(truth)
+    one = Asked(truth.photo, truth.id, text, parse_instruction(text))
+    made = judged(skipped(one, "it names no cup"), truth, None, None)  # type: ignore[arg-type]
+    settings = {"seed": 1, "steps": 2, "device": "cpu", "dtype": "float32", "truth_right": [1] * 3}
+    found = table(summarise([made]), settings)
+    assert "| all | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 0 | 0 | 0 |" in found
+    assert 'Of 0 that ended in "could not", 0 are truly not right' in found
 
 
 def test_a_run_and_its_second(tmp_path: Path) -> None:
