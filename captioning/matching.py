@@ -91,6 +91,14 @@ def find_word(prompt: str, word: str) -> tuple[Span, ...]:
     return spans[number - 1 : number] if number else spans
 
 
+def has_word(prompt: str, word: str) -> bool:
+    """Whether `find_word` finds a word or phrase."""
+    try:
+        return bool(find_word(prompt, word))
+    except RewriteError:
+        return False
+
+
 def reference(prompt: str, span: Span) -> str:
     """How to name the text of a span so that `find_word` finds that span alone."""
     text = prompt[span[0] : span[1]]

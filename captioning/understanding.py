@@ -13,7 +13,7 @@ from captioning.change import Change, Local, find_things
 from captioning.grammar import CONJUNCTIONS, DETERMINERS, PREPOSITIONS
 from captioning.instruction import Instruction, NotUnderstood
 from captioning.kinds_of_words import OPPOSITES, SCENES, describes, is_plural
-from captioning.matching import RewriteError, find_word, squash, words_of
+from captioning.matching import RewriteError, has_word, squash, words_of
 from captioning.phrases import NounPhrase
 from captioning.things import remove, swap
 
@@ -84,14 +84,14 @@ def understand(caption: str, instructions: Sequence[Instruction]) -> Meaning:
         changes.append(change)
         now = change.text
     weights = {word: x for change in changes for word, x in change.weights.items()}
-    weights = {word: x for word, x in weights.items() if _is_in(now, word)}
+    weights = {word: x for word, x in weights.items() if has_word(now, word)}
     if now == source and not weights:
         raise NotUnderstood(f"all together changes nothing of the caption {source!r}")
     changed = tuple(
         (a, b)
         for change in changes
         for a, b in change.changed
-        if (not a or _is_in(source, a)) and (not b or _is_in(now, b))
+        if (not a or has_word(source, a)) and (not b or has_word(now, b))
     )
     said, gone = _words(source, now, changes)
     one = changes[0] if len(changes) == 1 else None
@@ -145,7 +145,7 @@ def _style(text: str, said: Instruction) -> Change:
 def _amount(text: str, said: Instruction) -> Change:
     """More or less of a word: another weight where the caption says it, else the word itself."""
     word, weight = said.value, 1 + said.amount
-    if _is_in(text, word):
+    if has_word(text, word):
         local: Local = None
         things = [p for p in _nouns(text, said.target) if word in text[slice(*p.named)].split()]
         if said.target and not things and describes(word):
@@ -189,7 +189,7 @@ def _with_what_lessens(text: str, said: Sequence[Instruction]) -> tuple[str, lis
     for one in said:
         if one.op != "amount" or one.amount >= 0 or not describes(one.value):
             continue
-        if _is_in(text, one.value) or (not one.target and OPPOSITES.get(one.value) in SCENES):
+        if has_word(text, one.value) or (not one.target and OPPOSITES.get(one.value) in SCENES):
             continue
         text = attribute(text, one.target or "it", one.value).text
         notes.append(f"the caption does not say {one.value!r}: it is added to it, to weigh it less")
@@ -215,9 +215,9 @@ def _local(source: str, target: str, changes: Sequence[Change]) -> Mapping[str, 
     plain = re.compile(r"#\d+$")
     fitting = {}
     for old, new in found.items():
-        old = old if _is_in(source, old) else plain.sub("", old)
-        new = new if _is_in(target, new) else plain.sub("", new)
-        if not (_is_in(source, old) and _is_in(target, new)):
+        old = old if has_word(source, old) else plain.sub("", old)
+        new = new if has_word(target, new) else plain.sub("", new)
+        if not (has_word(source, old) and has_word(target, new)):
             return None
         fitting[old] = new
     return fitting or None
@@ -236,10 +236,3 @@ def _words(
         for word, weight in change.weights.items():
             (said if weight > 0 else gone).append(word)
     return tuple(dict.fromkeys(said)), tuple(dict.fromkeys(gone))
-
-
-def _is_in(text: str, word: str) -> bool:
-    try:
-        return bool(find_word(text, word))
-    except RewriteError:
-        return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.change import find_things
 from captioning.instruction import NotUnderstood
-from captioning.matching import RewriteError, find_word, reference, words_of
+from captioning.matching import has_word, reference, words_of
 from edit.kinds import changes_light
 
 from .checking import Checked
@@ -260,7 +260,7 @@ def things(meaning: Meaning) -> list[str]:
             return []
     else:
         named = [old for old, _ in meaning.changed if old] or list(meaning.weights)
-    return [word for word in dict.fromkeys(named) if _stands(meaning.source, word)]
+    return [word for word in dict.fromkeys(named) if has_word(meaning.source, word)]
 
 
 def _nouns(text: str, target: str) -> list[str]:
@@ -270,13 +270,6 @@ def _nouns(text: str, target: str) -> list[str]:
     except NotUnderstood:
         return []
     return [reference(text, (one.head.start, one.head.end)) for one in found]
-
-
-def _stands(text: str, word: str) -> bool:
-    try:
-        return bool(find_word(text, word))
-    except RewriteError:
-        return False
 
 
 def _last(phrase: str) -> str:
