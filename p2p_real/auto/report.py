@@ -16,6 +16,7 @@ from . import asked
 from .results import COULD_NOT, DONE, ENDS, SKIPPED, AutoResult
 
 MOST = 100  # photos on a sheet
+SINGLE = ("edited.png", "strip.png", "reconstruction.png", "mask.png", "other.png")
 _TALL, _WIDE = 256, 384  # pictures of a sheet, at most
 
 
@@ -44,10 +45,10 @@ class Writer:
         for name, (file, picture) in self._pictures(result).items():
             save_png(picture, self.folder / file, self._settings(result))
             files[name] = str(self.folder / file)
-        if not self.single:
-            written = {Path(file).name for file in files.values()}
-            for name in sorted({file_of(result.label, end) for end in ENDS} - written):
-                _forget(self.folder / name)
+        written = {Path(file).name for file in files.values()}
+        mine = set(SINGLE) if self.single else {file_of(result.label, end) for end in ENDS}
+        for name in sorted(mine - written):
+            _forget(self.folder / name)
         row = {**plain(result.report), "files": files}
         self.rows.append(row)
         if len(self._cells) < MOST:
@@ -104,8 +105,7 @@ def file_of(label: str, end: str) -> str:
 def names_of(labels: Sequence[str], *, single: bool) -> list[str]:
     """Every file that a run may write."""
     if single:
-        parts = ("edited", "strip", "reconstruction", "mask", "other")
-        return [*(f"{name}.png" for name in parts), "report.json"]
+        return [*SINGLE, "report.json"]
     pictures = [file_of(label, end) for label in labels for end in (DONE, COULD_NOT)]
     return [*pictures, "sheet.png", "report.json"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,18 @@ def test_what_could_not_be_done_says_so_in_its_name(tmp_path: Path) -> None:
     picture().save(strange)  # not of ours, so it stays
     Writer(tmp_path, {"verb": "auto"}).add(result("cup", SKIPPED, None))
     assert strange.exists()
+
+
+def test_one_photos_pictures_are_of_one_run(tmp_path: Path) -> None:
+    """The try that was not kept, of a run before, stays no longer than that run's edit."""
+    two = dataclasses.replace(result("ball", DONE, picture()), other=picture())
+    two.report["kept"] = 1
+    for one, more in ((two, {"other.png"}), (result("ball", DONE, picture()), set())):
+        Writer(tmp_path, {"verb": "auto"}, single=True).add(one)
+        kept = {"edited.png", "strip.png", "reconstruction.png"}
+        assert {f.name for f in tmp_path.iterdir()} == kept | more
+    Writer(tmp_path, {"verb": "auto"}, single=True).add(result("ball", SKIPPED, None))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_result_never_takes_a_photos_place(tmp_path: Path) -> None:
