@@ -121,7 +121,7 @@ class Bench:
             "preset": defaults.preset(backbone.name),
             "dtype": str(backbone.dtype),
             "device": backbone.device.type,
-            "readers": [_digest(path) for path in CAPTIONER.glob("*.safetensors")],
+            "readers": [_digest(path) for path in sorted(CAPTIONER.glob("*.safetensors"))],
             "versions": versions(),
         }
 
