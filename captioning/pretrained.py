@@ -126,23 +126,25 @@ class PretrainedCaptioner(ABC):
         from transformers import AutoTokenizer
 
         where = str(Path(source).expanduser()) if local else source
+        here = local or not _hub_answers(source)
         try:
-            processor = _processor_class().from_pretrained(where, local_files_only=local)
-            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+            processor = _processor_class().from_pretrained(where, local_files_only=here)
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=here)
             model, report = self.model_class().from_pretrained(
                 where,
-                local_files_only=local,
+                local_files_only=here,
                 dtype=self._dtype(),
                 use_safetensors=True,
                 output_loading_info=True,
             )
         except Exception as error:  # transformers raises anything from OSError to SafetensorError
+            if here and not local:
+                raise CaptionerError(
+                    f"the captioner {source} is not on this machine and the hub cannot be "
+                    "reached: connect once, or give a local folder"
+                ) from error
             reason = " ".join(str(error).split())[:200]
-            remedy = (
-                "is the folder complete?"
-                if local
-                else "is the network there? Else give a local folder as the checkpoint"
-            )
+            remedy = "is the folder complete?" if local else "is it the right hub id?"
             raise CaptionerError(
                 f"cannot load the captioner {source}: {remedy} ({reason})"
             ) from error
@@ -159,6 +161,20 @@ def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _hub_answers(source: str) -> bool:
+    """Whether the hub can be asked; where not, its client would retry for a minute or more."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(source, timeout=10)
+    except HfHubHTTPError:
+        return True  # it answered; loading tells what is wrong
+    except Exception:  # offline: many classes, by version of the hub's client
+        return False
+    return True
 
 
 def _check_checkpoint(source: str, model_type: str, default: str) -> bool:

@@ -231,3 +231,13 @@ def test_the_embedded_captioner_speaks_of_the_photo() -> None:
         right += path.stem.split("_")[0] in text.split()
     assert right >= len(photos) * 0.6, dict(zip([p.stem for p in photos], captions, strict=True))
     assert captions[0] == blip.caption(images[:1])[0]
+
+
+def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", offline)
+    line = "someone/something is not on this machine and the hub cannot be reached"
+    with pytest.raises(CaptionerError, match=line):
+        load_captioner("blip", "someone/something")
