@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from captioning.grammar import PREPOSITIONS
+
 Span = tuple[int, int]
 
 
@@ -51,7 +53,7 @@ def words_of(prompt: str) -> list[str]:
 
 def nearest(word: str, words: Iterable[str]) -> list[str]:
     """Up to two words that `word` may have been meant for."""
-    by_lower = {w.lower(): w for w in words}
+    by_lower = {w.lower(): w for w in words if w.lower() not in PREPOSITIONS}
     plain = split_reference(word)[0].lower()
     found = difflib.get_close_matches(plain, by_lower, n=2, cutoff=0.6)
     return [by_lower[w] for w in found]

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from captioning import Captioner, captioners, load_captioner
 from captioning.checkpoints import kind_of
+from captioning.matching import RewriteError
+
+SMALL_WORLD = (
+    " (the caption is the embedded captioner's, which knows its own small scenes only: for "
+    "your own photos use --model sd1.5 or sdxl)"
+)
+
+
+@contextmanager
+def on_caption(model: str, captioned: bool = True) -> Iterator[None]:
+    """Words that a caption lacks are refused with a hint at who captioned the photo.
+
+    Args:
+        model: the model that will edit.
+        captioned: whether the caption is a captioner's, not the user's.
+    """
+    try:
+        yield
+    except RewriteError as error:
+        if captioned and model == "tabletop":
+            error.args = (f"{error}{SMALL_WORLD}", *error.args[1:])
+        raise
 
 
 def captioner_for(name: str, model: str, device: str = "auto") -> Captioner:

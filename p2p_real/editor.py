@@ -23,7 +23,7 @@ from . import defaults
 from .backbones import load_backbone
 from .backbones.base import Backbone
 from .cache import InversionCache
-from .captions import captioner_for
+from .captions import captioner_for, on_caption
 from .choosing import Auto, choose, inversions
 from .directions import Direction
 from .directions.applying import settled
@@ -291,10 +291,12 @@ class Editor:
         opened = None if photo is None else self.open(photo)
         if not isinstance(inversion, Inversion):
             opened = self.open(inversion)
+            captioned = source is None
             if source is None:
                 words.check()
                 source = str(self.caption(opened))
-            prompts = words.apply(source)
+            with on_caption(self.backbone.name, captioned):
+                prompts = words.apply(source)
             w, h = self._fit(opened, fit)[1].fitted
             factor = self.backbone.vae_scale_factor
             # words and settings are checked before the long work

@@ -19,6 +19,7 @@ from inversion import Cancelled, Inversion
 from inversion.sampling import Progress
 
 from .. import defaults
+from ..captions import on_caption
 from ..choosing import inversions
 from ..compare.cells import Cell, Cells
 from ..compare.entries import Failure
@@ -119,7 +120,9 @@ class Pipeline:
         Raises:
             NotUnderstood, WordNotInPrompt, PromptTooLong: one line.
         """
-        meaning = understand(self.settings.caption or before, one.instructions)
+        given = self.settings.caption
+        with on_caption(self.editor.backbone.name, given is None):
+            meaning = understand(given or before, one.instructions)
         for text in (meaning.source, meaning.target):
             self.editor.backbone.tokens(text).check_length()
         return meaning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -19,6 +20,11 @@ RUNS = {
     "03_reweight_a_word.py": (["--steps", "3", "--weights", "-1", "3"], ["03_weights.png"]),
     "04_compare_inversions.py": (["--steps", "3"], ["04_inversions.png"]),
     "06_against_truth.py": (["--steps", "3", "--count", "1"], []),
+    "07_tutorial.py": (
+        ["--only", "colour", "--options=--steps 3", "--pictures", "made"],
+        ["made/colour.png", "runs/colour/edited.png"],
+    ),
+    "08_masks_against_truth.py": (["--steps", "3", "--count", "3"], []),
 }
 
 
@@ -26,13 +32,14 @@ RUNS = {
 def test_example(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     options, files = RUNS[name]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", [name, *options])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert capsys.readouterr().out.strip()
     for file in files:
         assert (tmp_path / file).stat().st_size > 0
-        if file.endswith(".png"):
+        if file.endswith(".png") and "edited" not in file:
             with Image.open(tmp_path / file) as picture:
                 assert picture.width > 2 * 256
 
@@ -58,6 +65,16 @@ def test_a_new_inversion_is_one_registration(capsys) -> None:
         assert made.extra["reconstruction_psnr"] > 30
     finally:
         inverters._classes.pop("two-times", None)
+
+
+def test_the_tutorial_shows_what_each_command_makes() -> None:
+    page = EXAMPLES.parent / "docs" / "tutorial.md"
+    text = page.read_text()
+    shown = re.findall(r"!\[.+?\]\((tutorial/\w+\.png)\)", text)
+    assert len(shown) == len(set(shown)) == text.count("```") // 2
+    assert all((page.parent / name).is_file() for name in shown)
+    made = {p.name for p in (page.parent / "tutorial").iterdir()}
+    assert made == {Path(name).name for name in shown}
 
 
 def test_all_examples_are_short_and_run() -> None:
