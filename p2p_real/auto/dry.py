@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from captioning import Captioner
 
 
+_WHEN = {"first": "first", "undone": "if undone", "spilled": "if not kept"}
+
+
 def dry_run(
-    asked: Sequence[Asked], caption: str | None, captioner: Callable[[], Captioner]
+    asked: Sequence[Asked],
+    caption: str | None,
+    captioner: Callable[[], Captioner],
+    *,
+    retry: bool = True,
 ) -> dict[str, Any]:
     """What is understood of each photo, and how it would be edited.
 
@@ -27,6 +34,7 @@ def dry_run(
         asked: photos and instructions.
         caption: what the photos show; None asks the captioner.
         captioner: loads it; not called where a caption is given.
+        retry: tell of the second tries too.
     """
     told = None if caption is not None else captioner()
     rows = []
@@ -49,14 +57,11 @@ def dry_run(
                     "why": getattr(choices, name).why,
                     "settings": getattr(choices, name).asked(meaning),
                 }
-                for name in ("first", "undone", "spilled")
+                for name in (_WHEN if retry else ("first",))
             },
         }
         rows.append(row)
     return {"photos": rows, "floors": floors()}
-
-
-_WHEN = {"first": "first", "undone": "if undone", "spilled": "if not kept"}
 
 
 def describe(found: Mapping[str, Any]) -> str:

@@ -94,8 +94,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         open_photo(asked[0].photo)  # of several, those that cannot be read are told at the end
     options.check_model(args)
     method_options = options.check_inversion(args)
-    if args.dry_run:
-        return _dry_run(args, asked)
     # what needs torch comes last: its import is the slowest of all these
     from ..auto.report import Writer
     from ..auto.running import pipeline
@@ -114,6 +112,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         batch=args.batch,
     )
     settings.check()
+    if args.dry_run:
+        return _dry_run(args, asked)
     keep_photos(Path(args.out), asked, single=single)
     folder = check_output_folder(args.out)
     writer = Writer(folder, command_of(args, "auto"), single=single)
@@ -153,6 +153,7 @@ def _photos_and_texts(args: argparse.Namespace) -> tuple[list[Any], list[str]]:
 
 
 def _dry_run(args: argparse.Namespace, asked: list[Any]) -> dict[str, Any]:
+    from ..auto.asked import AutoError
     from ..auto.dry import describe, dry_run
     from ..backbones.placement import pick_device
     from ..captions import captioner_for
@@ -161,7 +162,9 @@ def _dry_run(args: argparse.Namespace, asked: list[Any]) -> dict[str, Any]:
         options.calm_threads(args.model)
         return captioner_for(args.captioner, args.model, str(pick_device(args.device)))
 
-    report = dry_run(asked, args.caption, captioner)
+    report = dry_run(asked, args.caption, captioner, retry=not args.no_retry)
+    if all("why" in row for row in report["photos"]):
+        raise AutoError(f"no photo could be edited: {report['photos'][0]['why']}")
     if not args.json:
         print(describe(report))
     return report

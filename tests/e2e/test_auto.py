@@ -126,6 +126,11 @@ def test_a_dry_run_writes_nothing(folder: Path, cwd: Path) -> None:
     night, mug = report["photos"]
     assert night["understood"]["target"] == "a red ball on a wooden table at night"
     assert "'mug'" in mug["why"]
+    ball = ("photos/red_ball.png", "--dry-run", "--caption", SOURCE)
+    once = call("auto", *ball, "--do", "make it blue", "--no-retry", "--json").json
+    assert list(once["photos"][0]["tries"]) == ["first"]
+    assert "--batch 0" in refused(*ball, "--do", "make it blue", "--batch", 0)
+    assert "'mug'" in refused(*ball, "--do", "remove the mug")
 
 
 def refused(*argv: object) -> str:
