@@ -16,13 +16,16 @@ from p2p_real.tabletop.evaluate import (
     generate,
     held_out,
     load_pipeline,
+    pair_figures,
     reading_figures,
     say,
+    unseen_pairs,
     vae_figures,
 )
 from p2p_real.tabletop.reader import HEADS, load_reader
 from p2p_real.tabletop.render import render
 from p2p_real.tabletop.scene import caption
+from p2p_real.tabletop.train.renderer import chunk_records
 from p2p_real.tabletop.vocabulary import make_bert_tokenizer, make_clip_tokenizer, world_words
 
 
@@ -105,6 +108,18 @@ def test_the_captioner_captions_the_shipped_photos() -> None:
     photos = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in paths])
     wanted = [caption(json.loads(path.with_suffix(".json").read_text())) for path in paths]
     assert say(tabletop.CAPTIONER, photos) == wanted
+
+
+def test_pairs_of_objects_that_training_never_showed() -> None:
+    pairs = unseen_pairs(12)
+    training = {caption(r, ("ground", "light")) for k in range(78) for r in chunk_records(k, 500)}
+    for record in pairs:
+        left, right = caption(record, ("ground", "light")).split(" and ")
+        assert training.isdisjoint({f"{left} and {right}", f"{right} and {left}"})
+    figures = pair_figures(tabletop.CAPTIONER, render(pairs), pairs)
+    assert 0.8 <= figures["all"] <= figures["both objects"]
+    wrong = pair_figures(tabletop.CAPTIONER, render(pairs[1:] + pairs[:1]), pairs)
+    assert wrong["both objects"] < 0.2
 
 
 def test_the_captioner_captions_held_out_scenes() -> None:
