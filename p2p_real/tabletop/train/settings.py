@@ -40,7 +40,7 @@ class Settings:
         precision: `float32`, `bfloat16` or `auto`, which takes what is faster here.
         save_every: Seconds between saved states.
         log_every: Seconds between measurements.
-        start_from: A checkpoint whose UNet, text encoder and decoder are trained on; its encoder,
+        start_from: A checkpoint whose UNet, text encoder and autoencoder are trained on; its
             tokenizer and latent scale stay. Without it everything starts from nothing.
         lr_scale: What the highest learning rates are multiplied with, above 0.
     """
