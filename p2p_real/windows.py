@@ -13,7 +13,7 @@ from edit.kinds import changes_light, changes_phrases
 logger = logging.getLogger(__name__)
 
 # (cross_replace, self_replace), measured on truth pairs of tabletop: 0.8/0.4 leaves light edits and
-# removed things undone
+# removed things undone; a preset may name light_windows of its own
 LIGHT_WINDOWS = (0.2, 0.2)
 PHRASE_WINDOWS = (0.4, 0.2)
 
@@ -27,7 +27,7 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
     context.source.check_length()
     pairs = [p for t in context.targets for p in align(context.source, t).pairs]
     if changes_light(pairs):
-        why, (cross, own) = "the light changes", LIGHT_WINDOWS
+        why, (cross, own) = "the light changes", preset.get("light_windows", LIGHT_WINDOWS)
     elif changes_phrases(pairs):
         why, (cross, own) = "a phrase comes or goes", PHRASE_WINDOWS
     else:
