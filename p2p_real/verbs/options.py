@@ -203,8 +203,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         "--self-replace",
         type=float,
         metavar="X",
-        help="keep the photo's layout and shapes until this fraction of the steps (0.4; 0.2 where a "
-        "whole phrase comes or goes, or light, weather or season change)",
+        help="keep the photo's layout and shapes until this fraction of the steps (0.4; 0.2 where "
+        "a whole phrase comes or goes, or light, weather or season change)",
     )
     how.add_argument(
         "--local",
