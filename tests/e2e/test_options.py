@@ -33,7 +33,7 @@ def plain(saved: Path, cwd: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     "argv",
     [
-        ("--guidance", 2),
+        ("--guidance", 4),
         ("--cross-replace", 0.4),
         ("--cross-replace", "blue=0.4"),
         ("--cross-replace", 0, "--self-replace", 1),
@@ -239,7 +239,7 @@ def test_cache_hits_and_misses(photos: Path, cwd: Path, monkeypatch: pytest.Monk
     for argv in (
         ("--prompt", "a ball"),
         ("--steps", 4),
-        ("--guidance", 2),
+        ("--guidance", 4),
         ("--method", "ddim"),
         ("--method", "direct", "--method-option", "share=0.5"),
         ("--negative-prompt", "dull"),
