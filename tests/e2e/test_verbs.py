@@ -36,7 +36,7 @@ def check_report(report: dict[str, Any], steps: int) -> None:
     assert report["seed"] == 0
     assert report["steps"] == steps
     assert report["settings"]["strength"] == 1
-    assert report["edit_settings"]["p2p"]["cross_replace"] == 0.8
+    assert report["edit_settings"]["p2p"]["cross_replace"] == 0.7
     assert {"p2p-real", "torch", "diffusers", "transformers"} <= report["versions"].keys()
     assert report["source"] == SOURCE
     assert report["target"] == SOURCE.replace("red", "blue")

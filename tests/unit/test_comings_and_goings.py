@@ -89,7 +89,7 @@ def test_windows_follow_the_kind(editor: Editor) -> None:
     for change, cross in (
         ({"remove": "yellow mug"}, 0.4),
         ({"swap": {"noon": "night"}}, 0.2),
-        ({"swap": {"red": "blue"}}, 0.8),
+        ({"swap": {"red": "blue"}}, 0.7),
         ({"remove": "yellow mug", "cross_replace": 0.6}, 0.6),
     ):
         report = editor.edit(inversion, **change).report
