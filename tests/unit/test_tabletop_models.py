@@ -12,6 +12,8 @@ from PIL import Image
 
 import p2p_real.tabletop as tabletop
 from p2p_real.tabletop.evaluate import (
+    CHUNK,
+    CHUNKS,
     captioner_figures,
     generate,
     held_out,
@@ -112,7 +114,9 @@ def test_the_captioner_captions_the_shipped_photos() -> None:
 
 def test_pairs_of_objects_that_training_never_showed() -> None:
     pairs = unseen_pairs(12)
-    training = {caption(r, ("ground", "light")) for k in range(78) for r in chunk_records(k, 500)}
+    training = {
+        caption(r, ("ground", "light")) for k in range(CHUNKS) for r in chunk_records(k, CHUNK)
+    }
     for record in pairs:
         left, right = caption(record, ("ground", "light")).split(" and ")
         assert training.isdisjoint({f"{left} and {right}", f"{right} and {left}"})

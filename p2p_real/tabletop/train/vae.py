@@ -87,9 +87,9 @@ class VaeTask(Task):
 class DecoderTask(VaeTask):
     """Trains the decoder on, and the encoder within a hair of what it gave before.
 
-    What the UNet has learnt from stays valid: the latents of a picture move by a few percent of
-    their standard deviation, which is less than the UNet's own error, and lets fine things reach
-    the decoder that a frozen encoder withholds.
+    The latents of a picture move by a few percent of their standard deviation: little enough for
+    the UNet that has learnt from them before, and enough to let fine things reach the decoder that
+    a frozen encoder withholds.
     """
 
     name = "decoder"
