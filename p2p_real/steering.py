@@ -41,8 +41,8 @@ class EditControl:
         cross_replace: until which fraction of the walk the source's word maps are used; a mapping
             gives words of the target their own end or (start, end), ``default_`` the others.
         self_replace: until which fraction the source's self-attention is used. Where neither is
-            given, 0.8 and 0.4 (the embedded model: 0.7); 0.2 and 0.2 (the embedded model: 0.1 and
-            0.1) for an edit of light, weather or season; 0.4 and 0.2 where a whole phrase comes
+            given, 0.8 and 0.4 (the embedded model: 0.7 and 0.4); 0.2 and 0.2 (0.1 and 0.4) for an
+            edit of light, weather or season; 0.4 and 0.2 (0.1 and 0.1) where a whole phrase comes
             or goes.
         local: keep the picture outside these words: a word, words, or {source word: target word}.
         subtract: words whose place is taken out of that mask.

@@ -13,7 +13,7 @@ from edit.kinds import changes_light, changes_phrases
 logger = logging.getLogger(__name__)
 
 # (cross_replace, self_replace), measured on truth pairs of tabletop: 0.8/0.4 leaves light edits and
-# removed things undone; a preset may name light_windows of its own
+# removed things undone; a preset may name light_windows and phrase_windows of its own
 LIGHT_WINDOWS = (0.2, 0.2)
 PHRASE_WINDOWS = (0.4, 0.2)
 
@@ -29,7 +29,8 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
     if changes_light(pairs):
         why, (cross, own) = "the light changes", preset.get("light_windows", LIGHT_WINDOWS)
     elif changes_phrases(pairs):
-        why, (cross, own) = "a phrase comes or goes", PHRASE_WINDOWS
+        why = "a phrase comes or goes"
+        cross, own = preset.get("phrase_windows", PHRASE_WINDOWS)
     else:
         return preset
     logger.info(

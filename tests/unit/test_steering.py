@@ -88,14 +88,22 @@ def test_resolved_settings_are_what_acts() -> None:
     assert found["weights"] == (("cube", 2.0),)
 
 
-def test_a_preset_may_name_the_windows_of_light() -> None:
-    noon, night = "a ball at noon", "a ball at night"
-    context = EditContext(tokens(noon), (tokens(night),), 50, (16, 16))
-    prompts = Prompts(noon, night, (), {})
+@pytest.mark.parametrize(
+    ("name", "before", "after", "usual"),
+    [
+        ("light_windows", "a ball at noon", "a ball at night", (0.2, 0.2)),
+        ("phrase_windows", "a ball and a cube", "a ball", (0.4, 0.2)),
+    ],
+)
+def test_a_preset_may_name_windows(
+    name: str, before: str, after: str, usual: tuple[float, float]
+) -> None:
+    context = EditContext(tokens(before), (tokens(after),), 50, (16, 16))
+    prompts = Prompts(before, after, (), {})
     for preset, how, windows in (
-        ({}, EditControl(), (0.2, 0.2)),
-        ({"light_windows": [0.1, 0]}, EditControl(), (0.1, 0)),
-        ({"light_windows": [0.1, 0]}, EditControl(cross_replace=0.5), (0.5, 0.4)),
+        ({}, EditControl(), usual),
+        ({name: [0.1, 0]}, EditControl(), (0.1, 0)),
+        ({name: [0.1, 0]}, EditControl(cross_replace=0.5), (0.5, 0.4)),
     ):
         found = how.resolved(context, prompts, preset=preset)["p2p"]
         assert (found["cross_replace"], found["self_replace"]) == windows
