@@ -29,6 +29,7 @@ from p2p_real.tabletop.train.state import (
     restore_optimizer,
     write_tensors,
 )
+from p2p_real.tabletop.train.unet import TRACE, traces
 
 STEPS = 10
 
@@ -166,6 +167,17 @@ def test_state_is_whole_and_holds_optimisers(tmp_path: Path) -> None:
         for name, tensor in optimizer_tensors(optimizer).items():
             assert torch.equal(tensor, state[name])
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_traces_are_of_another_scene_and_faint() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x0 = torch.randn(200, 4, 16, 16, generator=rng)
+    found, other = traces(x0, rng), x0.roll(1, 0) - x0
+    share = (found * other).sum((1, 2, 3)) / other.square().sum((1, 2, 3))
+    torch.testing.assert_close(found, share[:, None, None, None] * other)
+    assert share.min() >= 0
+    assert 0.9 * TRACE < share.max() <= TRACE
+    assert 70 < (share == 0).sum() < 130
 
 
 def test_orthogonalised_brings_singular_values_near_one() -> None:

@@ -68,9 +68,7 @@ class UnetTask(Task):
         rows = torch.multinomial(self.shares, count, replacement=True, generator=rng)
         x0, eps = self.latents[rows], torch.randn(count, 4, 16, 16, generator=rng)
         eps = eps + OFFSET * _slopes(torch.randn(2, count, 4, 1, 1, generator=rng))
-        trace = TRACE * torch.rand(count, 1, 1, 1, generator=rng)
-        trace = trace * (torch.rand(count, 1, 1, 1, generator=rng) < 0.5)
-        eps = eps + trace * (x0.roll(1, 0) - x0)
+        eps = eps + traces(x0, rng)
         short = (torch.rand(count, generator=rng) < LIGHT_UNSAID).long()
         tokens = self.captions[short, rows].long()  # [B, T]
         tokens[torch.rand(count, generator=rng) < UNSAID] = self.empty
@@ -146,6 +144,22 @@ class UnetTask(Task):
     def _tokens(self, texts: list[str]) -> Tensor:
         ids = self.tokenizer(texts, padding="max_length", truncation=True).input_ids
         return torch.tensor(ids, dtype=torch.int16)  # [N, T]
+
+
+def traces(x0: Tensor, rng: torch.Generator) -> Tensor:
+    """Gives what turns a scene's faint trace in the noise into that of the scene before it.
+
+    Args:
+        x0: Latents, [B, C, H, W].
+        rng: Where the draws come from.
+
+    Returns:
+        What to add to the noise, [B, C, H, W]; 0 for about half of the scenes.
+    """
+    shape = (len(x0), 1, 1, 1)
+    share = TRACE * torch.rand(shape, generator=rng)
+    share = share * (torch.rand(shape, generator=rng) < 0.5)
+    return share * (x0.roll(1, 0) - x0)
 
 
 def _share(record: Record) -> float:
