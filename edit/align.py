@@ -18,6 +18,9 @@ from torch import Tensor
 from .words import Tokens
 
 MODES = ("auto", "replace", "refine")
+JOINING = frozenset(("and", "with", "without", "wearing", "holding", "beside", "near", ","))
+
+Code = tuple[str, int, int, int, int]  # as difflib's: kind, source from, to, target from, to
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,20 @@ class Alignment:
 
 
 @dataclass(frozen=True)
-class _Word:
+class Word:
+    """A word of a prompt and the positions of its tokens."""
+
     text: str
     places: tuple[int, ...]
 
 
-def _words(tokens: Tokens) -> list[_Word]:
+def split_words(tokens: Tokens) -> list[Word]:
+    """The words and signs of a prompt that have tokens, in order."""
     found = []
     for m in re.finditer(r"\w+(?:['’]\w+)*|[^\w\s]", tokens.text):
         places = tokens.at(*m.span())
         if places:
-            found.append(_Word(m[0], places))
+            found.append(Word(m[0], places))
     return found
 
 
@@ -78,7 +84,7 @@ def align(source: Tokens, target: Tokens, mode: str = "auto") -> Alignment:
         raise ValueError(f"unknown alignment {mode!r}: use one of {', '.join(MODES)}")
     source.check_length()
     target.check_length()
-    ours, theirs = _words(source), _words(target)
+    ours, theirs = split_words(source), split_words(target)
     if mode == "replace" and len(ours) != len(theirs):
         raise ValueError(
             f"replace needs prompts of equally many words, got {len(ours)} and {len(theirs)}: "
@@ -89,7 +95,8 @@ def align(source: Tokens, target: Tokens, mode: str = "auto") -> Alignment:
     matrix[0, 0] = 1
     pairs = []
     before, after = ([w.text.casefold() for w in words] for words in (ours, theirs))
-    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+    codes: list[Code] = list(SequenceMatcher(None, before, after, autojunk=False).get_opcodes())
+    for kind, a, b, c, d in _whole_phrases(codes, before, after):
         left, right = " ".join(w.text for w in ours[a:b]), " ".join(w.text for w in theirs[c:d])
         if kind == "equal":
             for s, t in zip(ours[a:b], theirs[c:d], strict=True):
@@ -108,7 +115,41 @@ def align(source: Tokens, target: Tokens, mode: str = "auto") -> Alignment:
     return Alignment(matrix, taken, tuple(pairs))
 
 
-def _swap(matrix: Tensor, source: list[_Word], target: list[_Word]) -> None:
+def _whole_phrases(codes: list[Code], before: list[str], after: list[str]) -> list[Code]:
+    """The same alignment, with runs that come or go moved to where a phrase begins or ends.
+
+    Of "a red cube and a blue cube" without its second thing, "cube and a blue" may go as well as
+    "and a blue cube": as many words agree, but in the former the cube that stays takes its map
+    from the one that goes.
+    """
+    n, m = len(before), len(after)
+    found: list[Code] = [("equal", 0, 0, 0, 0), *codes, ("equal", n, n, m, m)]
+    for i, (kind, a, b, c, d) in enumerate(found):
+        if kind not in ("insert", "delete"):
+            continue
+        words, low, high = (before, a, b) if kind == "delete" else (after, c, d)
+        _, first, _, behind, _ = found[i - 1]
+        _, _, last, _, _ = found[i + 1]
+        left, right = 0, 0
+        while left < a - first and words[low - left - 1] == words[high - left - 1]:
+            left += 1
+        while right < last - b and words[low + right] == words[high + right]:
+            right += 1
+        moves = sorted(range(-left, right + 1), key=abs)
+        fits = [_is_phrase(words[low + move : high + move]) for move in moves]
+        k = moves[fits.index(max(fits))]
+        found[i - 1] = ("equal", first, a + k, behind, c + k)
+        found[i] = (kind, a + k, b + k, c + k, d + k)
+        found[i + 1] = ("equal", b + k, last, d + k, found[i + 1][4])
+    return [code for code in found if code[0] != "equal" or code[1] < code[2]]
+
+
+def _is_phrase(words: list[str]) -> int:
+    """How much a run of words looks like a phrase."""
+    return 2 * (words[0] in JOINING) or int(words[-1] in JOINING)
+
+
+def _swap(matrix: Tensor, source: list[Word], target: list[Word]) -> None:
     """A changed run of words: word by word where their numbers agree, else as one piece."""
     if len(source) == len(target):
         for s, t in zip(source, target, strict=True):

@@ -60,6 +60,20 @@ def test_deleted_words_are_not_put_back() -> None:
     assert ("on a mountain at winter", "", "dropped") in found.pairs
 
 
+@pytest.mark.parametrize(
+    ("more", "less", "gone"),
+    [
+        ("a red cube and a blue cube", "a red cube", "and a blue cube"),
+        ("a red cube and a blue cube", "a blue cube", "a red cube and"),
+        ("a cat with a hat with a bow", "a cat with a bow", "with a hat"),
+        ("a cat, a dog, a bird", "a cat, a bird", ", a dog"),
+    ],
+)
+def test_what_comes_or_goes_is_a_whole_phrase(more: str, less: str, gone: str) -> None:
+    assert (gone, "", "dropped") in align(cut(more), cut(less)).pairs
+    assert ("", gone, "new") in align(cut(less), cut(more)).pairs
+
+
 def test_case_and_punctuation() -> None:
     found = align(cut("A Cat, on a mat."), cut("a cat on a mat"))
     assert [k for *_, k in found.pairs if k not in ("same", "dropped")] == []
