@@ -29,6 +29,7 @@ def cross_gate(
     targets: Sequence[Tokens],
     window: tuple[float, float],
     word_windows: Sequence[WordWindow] = (),
+    padding_stop: float = 1.0,
 ) -> Tensor:
     """Where the source's maps are used, [S, G, T] in {0, 1}.
 
@@ -38,6 +39,8 @@ def cross_gate(
         window: (start, stop) in [0, 1] for all words.
         word_windows: (word, start, stop): a word's own window, on its tokens in every target that
             has it.
+        padding_stop: fraction of the walk after which tokens of no word (start, end, padding) are
+            let go at the latest.
 
     Raises:
         WordNotFound: a word of ``word_windows`` is in none of the targets.
@@ -45,6 +48,11 @@ def cross_gate(
     gate = torch.zeros(steps, len(targets), targets[0].length)
     low, high = steps_of(window, steps)
     gate[low:high] = 1
+    if padding_stop < 1:
+        freed = steps_of((0, padding_stop), steps)[1]
+        for g, tokens in enumerate(targets):
+            gate[freed:, g, 0] = 0
+            gate[freed:, g, tokens.count - 1 :] = 0
     for word, start, stop in word_windows:
         low, high = steps_of((start, stop), steps)
         missing: WordNotFound | None = None

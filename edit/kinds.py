@@ -27,13 +27,35 @@ def changes_light(pairs: Iterable[tuple[str, str, str]]) -> bool:
     Args:
         pairs: (source words, target words, kind) as :func:`edit.align.align` gives them.
     """
-    words = {
+    return not _changed(pairs).isdisjoint(LIGHT_WORDS)
+
+
+STYLE_WORDS = frozenset(
+    """
+    style painting painted drawing drawn sketch watercolor watercolour illustration cartoon anime
+    manga comic poster photo photograph photography render rendering engraving etching mosaic
+    collage pastel charcoal pencil ink acrylic impressionist cubist pixel pixelated sepia grayscale
+    monochrome oil vintage
+    """.split()  # noqa: SIM905
+)
+
+
+def changes_style(pairs: Iterable[tuple[str, str, str]]) -> bool:
+    """Whether a swapped, added or dropped word is one of how the whole picture is made.
+
+    Args:
+        pairs: (source words, target words, kind) as :func:`edit.align.align` gives them.
+    """
+    return not _changed(pairs).isdisjoint(STYLE_WORDS)
+
+
+def _changed(pairs: Iterable[tuple[str, str, str]]) -> set[str]:
+    return {
         word
         for source, target, kind in pairs
         if kind != "same"
         for word in re.findall(r"[\w-]+", f"{source} {target}".lower())
     }
-    return not words.isdisjoint(LIGHT_WORDS)
 
 
 PHRASE_WORDS = frozenset(

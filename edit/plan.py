@@ -12,6 +12,7 @@ from torch import Tensor
 from . import published
 from .align import align
 from .blend import LocalBlend
+from .changed import changed_rows
 from .control import Control
 from .method import EditContext, EditMethod
 from .words import Tokens, WordNotFound
@@ -24,7 +25,8 @@ class BlendWords:
     Args:
         words: one entry a word: its name in the source and in the targets ("cat", "dog"); the
             last name serves all further targets. A word that only one of the two prompts has (it
-            is added, or removed) is looked for on that prompt's picture alone.
+            is added, or removed) is looked for on that prompt's picture alone. None: the things
+            that the change of words is about.
         subtract: the same, for what is taken out of the mask.
         threshold: share of a map's maximum that counts, for words and for subtract.
         start: first fraction of the walk that is not blended.
@@ -32,20 +34,25 @@ class BlendWords:
         compat: find words as the published code does.
     """
 
-    words: tuple[tuple[str, ...], ...]
+    words: tuple[tuple[str, ...], ...] | None
     subtract: tuple[tuple[str, ...], ...] = ()
     threshold: tuple[float, float] = (0.3, 0.3)
     start: float = 0.2
     scales: tuple[int, ...] = ()
     compat: bool = False
 
-    def control(self, context: EditContext) -> LocalBlend:
-        """The control of this blend.
+    def control(self, context: EditContext) -> LocalBlend | None:
+        """The control of this blend; None where the change of words is about no one thing.
 
         Raises:
             WordNotFound: a word stands neither in a target nor in the source.
         """
-        words = self._selectors(self.words, context)
+        if self.words is None:
+            words = changed_rows(context)
+            if words is None:
+                return None
+        else:
+            words = self._selectors(self.words, context)
         subtract = self._selectors(self.subtract, context) if self.subtract else None
         return LocalBlend(
             words,
@@ -157,7 +164,7 @@ def make_plan(
         tokens.check_length()
     controls = [c for m in methods for c in m.controls(context)]
     controls += extra
-    if blend is not None:
-        controls.append(blend.control(context))
+    if blend is not None and (local := blend.control(context)) is not None:
+        controls.append(local)
     rows = tuple(align(context.source, t).pairs for t in context.targets)
     return Plan(tuple(controls), rows)

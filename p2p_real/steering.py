@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,16 @@ import numpy as np
 from PIL import Image
 
 from captioning.matching import WordNotInPrompt, find_word
-from edit import BlendWords, EditContext, FixedMask, NothingActed, Plan, edits, make_plan
+from edit import (
+    BlendWords,
+    EditContext,
+    FixedMask,
+    LocalBlend,
+    NothingActed,
+    Plan,
+    edits,
+    make_plan,
+)
 from edit.method import EditMethod
 from edit.methods.p2p import P2P, CrossEdit, SelfInject
 
@@ -26,6 +36,8 @@ from .moving import MOVE, check_alone, check_masks, plan_moves
 from .numbers import OptionError
 from .prompts import EditWords, Prompts
 from .windows import with_windows
+
+logger = logging.getLogger(__name__)
 
 EXCITE = "attend-excite"
 WordWindows = Mapping[str, float | tuple[float, float]]
@@ -43,8 +55,10 @@ class EditControl:
         self_replace: until which fraction the source's self-attention is used. Where neither is
             given, 0.8 and 0.4 (the embedded model: 0.7 and 0.4); 0.2 and 0.2 (0.1 and 0.4) for an
             edit of light, weather or season; 0.4 and 0.2 (0.1 and 0.1) where a whole phrase comes
-            or goes.
-        local: keep the picture outside these words: a word, words, or {source word: target word}.
+            or goes (where one only goes: 0.7 and 0.1, the padding's maps until 0.1).
+        local: keep the picture outside these words: a word, words, or {source word: target word};
+            None is what the preset says (the embedded model blends by the thing that the change of
+            words is about, where it is one; not where the light changes), () no blend.
         subtract: words whose place is taken out of that mask.
         local_threshold: share of the map's maximum that counts as inside.
         local_start: first fraction of the walk without local blend.
@@ -309,6 +323,8 @@ class EditControl:
             sizes = () if fit is None else (fit.original, fit.fitted)
             self.mask_asked().check(*sizes, source=prompts.source)
         plan = make_plan(context, methods, blend=self._blend(preset), extra=extra)
+        if self._blends_itself(preset) and any(isinstance(c, LocalBlend) for c in plan.controls):
+            logger.info("only what the changed words name may change (--no-local: everything may)")
         return self._without_idle(plan, prompts)
 
     def _without_idle(self, plan: Plan, prompts: Prompts) -> Plan:
@@ -339,7 +355,7 @@ class EditControl:
 
     def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
         if not self.local:
-            return None
+            return BlendWords(None) if self._blends_itself(preset) else None
         less = [self.subtract] if isinstance(self.subtract, str) else self.subtract
         return BlendWords(
             words=_pairs(self.local),
@@ -348,6 +364,11 @@ class EditControl:
             start=self.local_start,
             scales=tuple(preset.get("blend_scales", ())),
         )
+
+    def _blends_itself(self, preset: Mapping[str, Any]) -> bool:
+        """Whether the words of the change are blended by though nobody named them."""
+        free = self.local is None and not self.has_mask and self.strength > 0
+        return free and "p2p" in self.edit and bool(preset.get("local_blend"))
 
     def resolved(
         self, context: EditContext, prompts: Prompts, *, preset: Mapping[str, Any]

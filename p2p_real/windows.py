@@ -12,10 +12,12 @@ from edit.kinds import changes_light, changes_phrases
 
 logger = logging.getLogger(__name__)
 
-# (cross_replace, self_replace), measured on truth pairs of tabletop: 0.8/0.4 leaves light edits and
-# removed things undone; a preset may name light_windows and phrase_windows of its own
+# (cross_replace, self_replace and, if it is less, padding_replace), measured on truth pairs of
+# tabletop: 0.8/0.4 leaves light edits and removed things undone; a preset may name light_windows,
+# phrase_windows and, where phrases only go, dropped_windows of its own
 LIGHT_WINDOWS = (0.2, 0.2)
 PHRASE_WINDOWS = (0.4, 0.2)
+NAMES = ("cross_replace", "self_replace", "padding_replace")
 
 
 def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str, Any]:
@@ -27,17 +29,18 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
     context.source.check_length()
     pairs = [p for t in context.targets for p in align(context.source, t).pairs]
     if changes_light(pairs):
-        why, (cross, own) = "the light changes", preset.get("light_windows", LIGHT_WINDOWS)
+        why, windows = "the light changes", preset.get("light_windows", LIGHT_WINDOWS)
     elif changes_phrases(pairs):
-        why = "a phrase comes or goes"
-        cross, own = preset.get("phrase_windows", PHRASE_WINDOWS)
+        why, windows = "a phrase comes or goes", preset.get("phrase_windows", PHRASE_WINDOWS)
+        if not changes_phrases(p for p in pairs if p[2] != "dropped"):
+            windows = preset.get("dropped_windows", windows)
     else:
         return preset
+    short = dict(zip(NAMES, windows, strict=False))
     logger.info(
-        "%s: the photo's attention is held for %d %% of the steps only (--cross-replace and "
+        "%s: the photo's attention is held for %s of the steps (--cross-replace and "
         "--self-replace decide otherwise)",
         why,
-        round(100 * cross),
+        ", ".join(f"{100 * part:.0f} %" for part in windows),
     )
-    short = {"cross_replace": cross, "self_replace": own}
     return {**preset, "p2p": {**preset.get("p2p", {}), **short}}

@@ -187,6 +187,13 @@ class P2P(EditMethod):
         0.8, "the source's word maps are used until this fraction of the walk", low=0, high=1
     )
     cross_start: float = setting(0.0, "and from this one on", low=0, high=1)
+    padding_replace: float = setting(
+        1.0,
+        "those of tokens that are no word (start, end, padding) until this one at most: they show "
+        "whole objects, also one that is to go",
+        low=0,
+        high=1,
+    )
     self_replace: float = setting(
         0.4, "the source's self-attention is used until this fraction of the walk", low=0, high=1
     )
@@ -227,6 +234,8 @@ class P2P(EditMethod):
         for low, high in (("cross_start", "cross_replace"), ("self_start", "self_replace")):
             if getattr(self, low) > getattr(self, high):
                 raise SettingError(f"p2p: {low} is later than {high}: nothing would be injected")
+        if self.compat and self.padding_replace < 1:
+            raise SettingError("p2p: padding_replace is no published setting: leave compat off")
         if self.noise_branch == "self" and self.self_replace <= self.self_start:
             raise SettingError("p2p: noise_branch=self acts while self_replace does: raise that")
         for what in ("cross_places", "self_places"):
@@ -278,7 +287,9 @@ class P2P(EditMethod):
                 context.steps, context.targets, windows, context.first_step
             )
         else:
-            gate = cross_gate(context.steps, context.targets, window, self.word_windows)
+            gate = cross_gate(
+                context.steps, context.targets, window, self.word_windows, self.padding_replace
+            )
         return CrossEdit(
             matrix,
             taken,

@@ -64,8 +64,7 @@ class Choice:
             weights = meaning.weights.items()
             asked["weight"] = {word: 1 + self.weight * (x - 1) for word, x in weights}
             asked["cross_replace"], asked["self_replace"] = self.cross_replace, self.self_replace
-        if self.local and (local := blend(meaning)):
-            asked["local"] = local
+        asked["local"] = (self.local and blend(meaning)) or ()
         if spec := _mask_spec(self.mask, meaning):
             asked["mask_from"], asked["grow"] = spec, self.grow
         return asked

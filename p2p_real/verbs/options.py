@@ -196,7 +196,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="keep where each word was seen in the photo until this fraction of the steps: 1 holds "
         "shapes most, 0 not at all (0.8; 0.4 where a whole phrase comes or goes, 0.2 where light, "
-        "weather or season change; tabletop 0.7, 0.1, 0.1); from:to for a window; "
+        "weather or season change; tabletop 0.7, 0.1 for what comes, 0.1); from:to for a window; "
         "word=0.4 for one word of the new prompt; may be repeated",
     )
     how.add_argument(
@@ -212,7 +212,12 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="WORD",
         help="change the picture only where this word is seen, under its old or its new name; "
-        "may be repeated",
+        "may be repeated (tabletop takes the words of the change itself)",
+    )
+    how.add_argument(
+        "--no-local",
+        action="store_true",
+        help="let the whole picture change, where the model's preset has a blend of its own",
     )
     how.add_argument(
         "--subtract",
@@ -349,13 +354,15 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
         if not old or (equals and not new):
             raise OptionError(f"--local {text!r}: give a word, or old=new")
         local.append((old, new or old))
+    if local and args.no_local:
+        raise OptionError("--local and --no-local: give one")
     return {
         "edit": listed(args.edit) or (("move",) if args.move or args.resize else ("p2p",)),
         "excite": listed(args.excite),
         "edit_options": pairs(args.edit_option, "--edit-option"),
         "cross_replace": keyed(cross, "--cross-replace") or None,
         "self_replace": args.self_replace,
-        "local": keyed(local, "--local") or None,
+        "local": () if args.no_local else keyed(local, "--local") or None,
         "subtract": args.subtract,
         "local_threshold": args.local_threshold,
         "local_start": args.local_start,

@@ -278,6 +278,9 @@ def test_plain_regeneration_is_always_one_of_the_ways() -> None:
 
 
 def test_an_edit_says_what_stands_beside_it() -> None:
+    (whole, _) = read_ways("direct", "p2p+no-local")
+    assert whole.label == "direct, p2p no-local"
+    assert whole.control == {"local": ()}
     asked = "p2p+local,p2p+pnp,direction,world-direction+pix2pix-zero:every=2,plain"
     made = read_ways("direct", asked)
     assert [w.label for w in made] == [
@@ -328,7 +331,8 @@ def test_every_edit_can_be_said_as_a_direction(truth: TruthEdit) -> None:
         ({"edits": "p2p:cross=1"}, "has no such setting"),
         ({"edits": "p2p,p2p"}, "p2p is given twice"),
         ({"edits": "local"}, "stands beside an edit"),
-        ({"edits": "p2p+local", "local": "yes"}, "say the same"),
+        ({"edits": "p2p+local", "local": "yes"}, "give one"),
+        ({"edits": "p2p+local+no-local"}, "with a blend or without"),
         ({"edits": "direction+world-direction"}, "says direction twice"),
         ({"edits": "direction+excite"}, "no words that could be excited"),
         ({"guidance": "two"}, "--guidance 'two'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from edit.gates import cross_gate, steps_of
 from edit.words import WordNotFound
@@ -57,3 +58,14 @@ def test_a_word_of_no_target_is_refused() -> None:
 def test_the_last_window_of_a_word_wins() -> None:
     gate = cross_gate(10, [cut("a cat")], (0, 1), (("cat", 0.0, 0.2), ("a cat", 0.5, 0.6)))
     assert gate[:, 0, 2].nonzero().flatten().tolist() == [5]
+
+
+def test_tokens_of_no_word_may_be_let_go_earlier() -> None:
+    target = cut("a cat on a mat")
+    gate = cross_gate(10, [target], (0, 0.7), [("cat", 0, 1)], 0.2)[:, 0]
+    words = torch.zeros(target.length, dtype=torch.bool)
+    words[1 : target.count - 1] = True
+    assert gate[:2].all()
+    assert not gate[2:, ~words].any()
+    assert gate[2:7, words].all()
+    assert gate[7:].sum() == 3  # the cat's own window

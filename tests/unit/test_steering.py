@@ -109,6 +109,40 @@ def test_a_preset_may_name_windows(
         assert (found["cross_replace"], found["self_replace"]) == windows
 
 
+def test_what_only_goes_may_have_windows_of_its_own() -> None:
+    one, two = "a ball on a mat", "a ball and a cube on a mat"
+    preset = {"phrase_windows": [0.1, 0], "dropped_windows": [0.7, 0.2, 0.1]}
+    for before, after, windows in (
+        (two, one, (0.7, 0.2, 0.1)),
+        (one, two, (0.1, 0, 1)),
+        (two, "a ball with a hat on a mat", (0.8, 0.4, 1)),
+    ):
+        context = EditContext(tokens(before), (tokens(after),), 50, (16, 16))
+        how = EditControl()
+        found = how.resolved(context, Prompts(before, after, (), {}), preset=preset)["p2p"]
+        names = ("cross_replace", "self_replace", "padding_replace")
+        assert tuple(found[name] for name in names) == windows
+
+
+def test_a_preset_may_blend_by_itself() -> None:
+    context = EditContext(tokens(BALL), (tokens(CUBE),), 10, (16, 16))
+
+    def blends(how: EditControl, preset: dict[str, Any]) -> bool:
+        found = how.plan(context, Prompts(BALL, CUBE, (), {}), preset=preset)
+        return any(c.label == "local blend" for c in found.controls)
+
+    own = {"local_blend": True}
+    assert blends(EditControl(), own)
+    assert not blends(EditControl(), {})
+    for how in (
+        EditControl(local=()),
+        EditControl(edit="plain"),
+        EditControl(strength=0),
+        EditControl(mask=np.full((128, 128), 255, np.uint8)),
+    ):
+        assert not blends(how, own)
+
+
 def test_strength_weakens_weights() -> None:
     context = EditContext(tokens(BALL), (tokens(CUBE),), 10, (16, 16))
     found = EditControl(strength=0.5).resolved(

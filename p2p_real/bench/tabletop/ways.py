@@ -21,7 +21,7 @@ LOCALS = {"no": (False,), "yes": (True,), "both": (False, True)}
 FORMS, CAPTIONS = "forms", "captions"
 DIRECTIONS = {"direction": FORMS, "world-direction": CAPTIONS}  # by the sentences they are made of
 # said beside an edit's methods: how it acts, and what it is told
-MORE = ("local", "excite", *DIRECTIONS)
+MORE = ("local", "no-local", "excite", *DIRECTIONS)
 
 Row = dict[str, Any]  # one edit by one way, or a bound of it
 
@@ -61,7 +61,9 @@ class Way:
     @property
     def edited(self) -> str:
         """The edit's part of the label."""
-        more = [f"{k}={v}" for k, v in self.control.items()]
+        more = [
+            "no-local" if (k, v) == ("local", ()) else f"{k}={v}" for k, v in self.control.items()
+        ]
         if self.guidance_scale is not None:
             more.append(f"guidance {self.guidance_scale:g}")
         if self.local:
@@ -139,7 +141,8 @@ def read_ways(
     Args:
         methods: as :func:`p2p_real.compare.read_methods` takes them.
         edits: as :func:`p2p_real.compare.read_edits` takes them; ``p2p+local`` blends by the words
-            of what changes, ``p2p+excite`` (or ``excite`` alone) excites the words that come;
+            of what truly changes, ``p2p+no-local`` not even where the model's preset does by the
+            prompts' own words, ``p2p+excite`` (or ``excite`` alone) excites the words that come;
             ``direction`` (alone, or as ``direction+pix2pix-zero``) leaves the photo's words and
             adds the direction of the change to them, ``world-direction`` one made of captions of
             the embedded world.
@@ -155,8 +158,8 @@ def read_ways(
     scales = read_scales(guidance, "--guidance")
     bounds = scales if plain_guidance is None else read_scales(plain_guidance, "--plain-guidance")
     asked = _edits(edits)
-    if local != "no" and any("local" in more for _, more in asked):
-        raise TabletopError("--local and an edit with +local say the same: give one")
+    if local != "no" and any({"local", "no-local"} & set(more) for _, more in asked):
+        raise TabletopError("--local and an edit with +local or +no-local: give one")
     found = [
         Way(
             method,
@@ -165,6 +168,7 @@ def read_ways(
             "local" in more or where,
             direction=_direction(more),
             excite="excite" in more,
+            control={"local": ()} if "no-local" in more else {},
         )
         for method in read_methods(methods)
         for edit, more in asked
@@ -199,11 +203,13 @@ def _edits(asked: str | Iterable[str | EditAsked]) -> list[tuple[EditAsked, tupl
                 raise TabletopError(
                     f"--edits {item.strip()!r}: a direction brings no words that could be excited"
                 )
+            if {"local", "no-local"} <= set(more):
+                raise TabletopError(f"--edits {item.strip()!r}: with a blend or without?")
             if len({n.removeprefix("world-") for n in more}) < len(more):
                 raise TabletopError(f"--edits {item.strip()!r} says {more[0]} twice")
-            if more == ("local",) and not left:
+            if more in (("local",), ("no-local",)) and not left:
                 raise TabletopError(
-                    f"--edits {item.strip()!r}: local stands beside an edit: p2p+local"
+                    f"--edits {item.strip()!r}: {more[0]} stands beside an edit: p2p+{more[0]}"
                 )
             item = "+".join(left or PLAIN.names) + colon + settings
         (edit,) = read_edits([item])
