@@ -66,7 +66,7 @@ def refuse_control(args: argparse.Namespace, control: dict[str, Any]) -> None:
     from ..numbers import OptionError
 
     alone = ("excite", "edit_option", "strength", "explicit") if control["excite"] else ()
-    for name in ("edit", "edit_option", *control):
+    for name in ("edit", "edit_option", "no_local", *control):
         if name in args.given and name not in alone:
             raise OptionError(
                 f"--{name.replace('_', '-')} says how an edit acts, and none is asked for: give "

@@ -182,6 +182,7 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "strength": (("--strength", "1.1"), "--strength 1.1: give a number from 0 to 1"),
     "strength nan": (("--strength", "nan"), "--strength nan"),
     "threshold": (("--local", "ball", "--local-threshold", 2), "--local-threshold 2.0"),
+    "local and none": (("--local", "ball", "--no-local"), "--local and --no-local: give one"),
     "threshold alone": (("--local-threshold", 0.5), "--local-threshold belongs to a local blend"),
     "start alone": (("--local-start", 0.5), "--local-start belongs to a local blend"),
     "subtract alone": (("--subtract", "ball"), "--subtract belongs to a local blend"),

@@ -64,6 +64,16 @@ def test_a_removed_thing_keeps_the_rest(editor: Editor) -> None:
     assert not changed[np.asarray(made.mask.resize(made.image.size)) == 0].any()
 
 
+def test_the_embedded_model_blends_by_the_thing_that_changes(editor: Editor) -> None:
+    inversion = editor.invert(PHOTOS / "red_cube_and_yellow_mug.png", TWO, steps=6, verify=False)
+    kept, free = (editor.edit(inversion, remove="yellow mug", local=how) for how in (None, ()))
+    named = editor.edit(inversion, remove="yellow mug", local="mug")
+    assert kept.report["mask_coverage"] == named.report["mask_coverage"]
+    assert np.array_equal(np.asarray(kept.image), np.asarray(named.image))
+    assert free.mask is None
+    assert not np.array_equal(np.asarray(kept.image), np.asarray(free.image))
+
+
 @pytest.mark.parametrize(
     ("source", "target", "light", "phrase"),
     [
@@ -86,11 +96,12 @@ def test_kinds_of_changes(
 def test_windows_follow_the_kind(editor: Editor) -> None:
     photo = PHOTOS / "red_cube_and_yellow_mug.png"
     inversion = editor.invert(photo, prompt=TWO, steps=5, method="direct", verify=False)
-    for change, cross in (
-        ({"remove": "yellow mug"}, 0.2),  # of five steps a tenth is none, so one
-        ({"swap": {"noon": "night"}}, 0.2),
-        ({"swap": {"red": "blue"}}, 0.7),
-        ({"remove": "yellow mug", "cross_replace": 0.6}, 0.6),
+    for change, cross, padding in (
+        ({"remove": "yellow mug"}, 0.7, 0.1),
+        ({"add": "and a white ball"}, 0.2, 1),  # of five steps a tenth is none, so one
+        ({"swap": {"noon": "night"}}, 0.2, 1),
+        ({"swap": {"red": "blue"}}, 0.7, 1),
+        ({"remove": "yellow mug", "cross_replace": 0.6}, 0.6, 1),
     ):
-        report = editor.edit(inversion, **change).report
-        assert report["edit_settings"]["p2p"]["cross_replace"] == cross
+        found = editor.edit(inversion, **change).report["edit_settings"]["p2p"]
+        assert (found["cross_replace"], found["padding_replace"]) == (cross, padding)
