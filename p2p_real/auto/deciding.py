@@ -64,7 +64,7 @@ class Choice:
             weights = meaning.weights.items()
             asked["weight"] = {word: 1 + self.weight * (x - 1) for word, x in weights}
             asked["cross_replace"], asked["self_replace"] = self.cross_replace, self.self_replace
-        asked["local"] = (self.local and blend(meaning)) or ()
+        asked["local"] = (self.local and (blend(meaning) or _come_or_gone(meaning))) or ()
         if spec := _mask_spec(self.mask, meaning):
             asked["mask_from"], asked["grow"] = spec, self.grow
         return asked
@@ -120,6 +120,13 @@ _COUNT = Choices(
     ),
     Choice("longer windows keep more of the photo", cross_replace=0.6, self_replace=0.3, mask=NEW),
 )
+_GONE = dataclasses.replace(
+    _COUNT,
+    first=Choice(
+        "the words that stay keep their maps, a blend what the removed word does not name",
+        local=True,
+    ),
+)
 _LIGHT_TOO = Choice(
     "the new prompt alone, with more guidance: the photo's maps hold its light",
     edit=("plain",),
@@ -168,7 +175,7 @@ TABLE: dict[str, Choices] = {
     "colour": _THING,
     "attribute": _THING,
     "object": _THING,
-    "remove": _COUNT,
+    "remove": _GONE,
     "add": _COUNT,
     "scene": _SCENE,
     "amount": _AMOUNT,
@@ -225,6 +232,11 @@ def blend(meaning: Meaning) -> dict[str, str] | None:
     pairs = [(_last(old), _last(new)) for old, new in meaning.changed]
     found = {old: new for old, new in pairs if old and new and old != new}
     return found if len(found) == len(pairs) else None
+
+
+def _come_or_gone(meaning: Meaning) -> tuple[str, ...]:
+    """What only one of the prompts names, which is where a local blend looks for it."""
+    return () if isinstance(meaning.local, Mapping) else tuple(meaning.local or ())
 
 
 def place_spec(meaning: Meaning) -> str:

@@ -99,6 +99,13 @@ def test_where_a_change_belongs(text: str, where: str) -> None:
     MaskAsked(where).check(source=meaning.source)
 
 
+def test_what_goes_is_blended_by_its_name_in_the_models_own_windows() -> None:
+    asked = TABLE["remove"].first.asked(mean("remove the cube"))
+    assert asked["local"] == ("cube",)
+    assert asked["cross_replace"] is None
+    assert TABLE["add"].first.asked(mean("add a green mug"))["local"] == ()
+
+
 def test_weights_are_stretched_from_one() -> None:
     meaning = mean("make the ball much less red")
     first, undone = (
