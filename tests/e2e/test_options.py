@@ -42,7 +42,7 @@ def plain(saved: Path, cwd: Path) -> np.ndarray:
         ("--edit-option", "mode=refine"),
         ("--weight", "blue=3"),
         ("--strength", 0.5),
-        ("--local", "ball"),
+        ("--no-local",),
         ("--edit", "plain"),
         ("--add", "in the snow"),
         ("--style", "a watercolor painting"),

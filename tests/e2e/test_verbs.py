@@ -79,7 +79,7 @@ def test_generate(cwd: Path) -> None:
     run = call("generate", SOURCE, "--swap", "red=blue", *FEW, "--json")
     assert (run.code, run.err) == (0, "")
     check_report(run.json, 3)
-    names = ("edited", "source", "strip")
+    names = ("edited", "mask", "source", "strip")  # tabletop blends by itself
     assert files_in(cwd) == {*(f"out/{n}.png" for n in names), "out/report.json"}
     assert Image.open("out/edited.png").size == Image.open("out/source.png").size
     assert Path("out/edited.png").read_bytes() != Path("out/source.png").read_bytes()
@@ -233,7 +233,10 @@ def test_json_is_one_line_for_readers(cwd: Path) -> None:
 def test_several_targets_and_a_sweep(cwd: Path) -> None:
     base = ("edit", RED_BALL, "--source", SOURCE, "--swap", "red=blue", *FEW, "--json")
     both = call(*base, "--also", SOURCE.replace("red", "green"), "--out", "both").json
-    assert [Path(f).name for f in both["others"][0]["files"].values()] == ["edited_2.png"]
+    assert [Path(f).name for f in both["others"][0]["files"].values()] == [
+        "edited_2.png",
+        "mask_2.png",
+    ]
     assert Path("both/edited_2.png").is_file()
     found = call(*base, "--sweep", "strength=0:1:3", "--out", "swept").json
     assert [row["value"] for row in found["rows"]] == [0, 0.5, 1]

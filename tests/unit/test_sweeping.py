@@ -53,7 +53,7 @@ def test_targets_of_one_walk_are_the_edits_made_alone(
 
 
 def test_a_strip_shows_all_targets(editor: Editor, ball: Inversion) -> None:
-    one, both = editor.edit(ball, BLUE), editor.edit(ball, BLUE, also=GREEN)
+    one, both = (editor.edit(ball, BLUE, also=also, local=()) for also in ((), GREEN))
     width = one.strip().width
     assert both.strip().width > width * 1.25
 
