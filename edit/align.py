@@ -18,7 +18,7 @@ from torch import Tensor
 from .words import Tokens
 
 MODES = ("auto", "replace", "refine")
-JOINING = frozenset(("and", "with", "without", "wearing", "holding", "beside", "near", ","))
+OPENING = frozenset(("and", "with", "without", "wearing", "holding", "beside", "near", ","))
 
 Code = tuple[str, int, int, int, int]  # as difflib's: kind, source from, to, target from, to
 
@@ -146,7 +146,7 @@ def _whole_phrases(codes: list[Code], before: list[str], after: list[str]) -> li
 
 def _is_phrase(words: list[str]) -> int:
     """How much a run of words looks like a phrase."""
-    return 2 * (words[0] in JOINING) or int(words[-1] in JOINING)
+    return 2 * (words[0] in OPENING) or int(words[-1] in OPENING)
 
 
 def _swap(matrix: Tensor, source: list[Word], target: list[Word]) -> None:

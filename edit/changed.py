@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from .align import align, split_words
-from .kinds import changes_light, changes_style
+from .kinds import PHRASE_WORDS, changes_light, changes_style
 from .method import EditContext
 
-JOINING = frozenset(
+JOINING = PHRASE_WORDS | frozenset(
     """
-    a an the this that his her its their my your and or of with without wearing holding beside
-    behind under near next on in at by to from over above below against between into onto inside
-    outside is are
-    """.split()  # noqa: SIM905 - a list of fifty quoted words cannot be read
+    this that his her its their my your or of at by to from over above below against between into
+    onto inside outside is are
+    """.split()  # noqa: SIM905 - a list of thirty quoted words cannot be read
 )
 
 

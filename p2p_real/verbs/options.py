@@ -356,8 +356,13 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
         local.append((old, new or old))
     if local and args.no_local:
         raise OptionError("--local and --no-local: give one")
+    edit = listed(args.edit) or (("move",) if args.move or args.resize else ("p2p",))
+    masks = masking.mask_control(args)
+    masked = any(masks.get(name) is not None for name in ("mask", "mask_from", "mask_box"))
+    if args.no_local and (masked or "p2p" not in edit):
+        raise OptionError("--no-local: only p2p without a mask blends by itself: leave it out")
     return {
-        "edit": listed(args.edit) or (("move",) if args.move or args.resize else ("p2p",)),
+        "edit": edit,
         "excite": listed(args.excite),
         "edit_options": pairs(args.edit_option, "--edit-option"),
         "cross_replace": keyed(cross, "--cross-replace") or None,
@@ -366,7 +371,7 @@ def edit_control(args: argparse.Namespace) -> dict[str, Any]:
         "subtract": args.subtract,
         "local_threshold": args.local_threshold,
         "local_start": args.local_start,
-        **masking.mask_control(args),
+        **masks,
         "strength": args.strength,
         "paste_back": args.paste_back,
         "explicit": args.explicit,

@@ -183,6 +183,8 @@ OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "strength nan": (("--strength", "nan"), "--strength nan"),
     "threshold": (("--local", "ball", "--local-threshold", 2), "--local-threshold 2.0"),
     "local and none": (("--local", "ball", "--no-local"), "--local and --no-local: give one"),
+    "none beside plain": (("--edit", "plain", "--no-local"), "only p2p without a mask"),
+    "none beside a mask": (("--mask-box", "0,0,1,1", "--no-local"), "only p2p without a mask"),
     "threshold alone": (("--local-threshold", 0.5), "--local-threshold belongs to a local blend"),
     "start alone": (("--local-start", 0.5), "--local-start belongs to a local blend"),
     "subtract alone": (("--subtract", "ball"), "--subtract belongs to a local blend"),

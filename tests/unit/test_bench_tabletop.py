@@ -332,6 +332,7 @@ def test_every_edit_can_be_said_as_a_direction(truth: TruthEdit) -> None:
         ({"edits": "p2p,p2p"}, "p2p is given twice"),
         ({"edits": "local"}, "stands beside an edit"),
         ({"edits": "p2p+local", "local": "yes"}, "give one"),
+        ({"edits": "pnp+no-local"}, "only p2p blends by itself"),
         ({"edits": "p2p+local+no-local"}, "with a blend or without"),
         ({"edits": "direction+world-direction"}, "says direction twice"),
         ({"edits": "direction+excite"}, "no words that could be excited"),

@@ -203,6 +203,8 @@ def _edits(asked: str | Iterable[str | EditAsked]) -> list[tuple[EditAsked, tupl
                 raise TabletopError(
                     f"--edits {item.strip()!r}: a direction brings no words that could be excited"
                 )
+            if "no-local" in more and left and "p2p" not in left:
+                raise TabletopError(f"--edits {item.strip()!r}: only p2p blends by itself")
             if {"local", "no-local"} <= set(more):
                 raise TabletopError(f"--edits {item.strip()!r}: with a blend or without?")
             if len({n.removeprefix("world-") for n in more}) < len(more):
