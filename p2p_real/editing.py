@@ -107,11 +107,13 @@ def edit_inversion(
     h, w = inversion.trajectory.shape[-2:]
     subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
     how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
-    # what a moved object takes of the source's correction would be that of its new place
-    share = 1.0 if prompts.moves and how.strength > 0 else how.strength
     plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch)
+    share = 0.0  # what a moved object took of the source's correction would be its new place's
+    if not (prompts.moves and how.strength > 0):
+        context = context_of(backbone, prompts, inversion.steps, (h, w))
+        share = how.source_share(context, defaults.preset(backbone.name))
     walk = Walk(
-        replay=lambda: replay_of(backbone, inversion, strength=share),
+        replay=lambda: replay_of(backbone, inversion, share=share),
         schedule=inversion.schedule,
         size=pixel_size(backbone, inversion),
         guide=inversion.inverter.guide(ClassifierFree(guidance)),
@@ -125,6 +127,7 @@ def edit_inversion(
         "photo": inversion.photo["name"],
         "method": inversion.method,
         "method_settings": inversion.settings,
+        "source_share": share,
         "guidance_scale": guidance,
         "fit": fit.mode,
         "moves": [str(one) for one in prompts.moves],

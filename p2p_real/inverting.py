@@ -105,19 +105,19 @@ def pixel_size(backbone: Backbone, inversion: Inversion) -> tuple[int, int]:
     return h * backbone.vae_scale_factor, w * backbone.vae_scale_factor
 
 
-def replay_of(backbone: Backbone, inversion: Inversion, *, strength: float = 1.0) -> Replay:
+def replay_of(backbone: Backbone, inversion: Inversion, *, share: float = 0.0) -> Replay:
     """A fresh replay on the network's device.
 
     Args:
         backbone: the network.
         inversion: what is replayed.
-        strength: of the edit; what it lacks to 1 is the least share of the source's correction
-            that the target gets, so that at 0 it is on the source's path.
+        share: the least share of the source's correction that the targets get, where the method
+            has one to give; 1 puts an unchanged prompt on the source's path.
     """
     tape = {k: v.to(backbone.device) for k, v in inversion.tape.items()}
     inverter: Any = inversion.inverter
-    if strength < 1 and hasattr(inverter, "share"):
-        inverter = dataclasses.replace(inverter, share=max(inverter.share, 1 - strength))
+    if share > 0 and hasattr(inverter, "share"):
+        inverter = dataclasses.replace(inverter, share=max(inverter.share, share))
     replay: Replay = inverter.replay(inversion.trajectory.to(backbone.device), tape)
     return replay
 

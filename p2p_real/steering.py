@@ -35,7 +35,7 @@ from .masks.sources.file import File, latent_mask, read_mask
 from .moving import MOVE, check_alone, check_masks, plan_moves
 from .numbers import OptionError
 from .prompts import EditWords, Prompts
-from .windows import with_windows
+from .windows import light_share, with_windows
 
 logger = logging.getLogger(__name__)
 
@@ -347,11 +347,19 @@ class EditControl:
 
     def _windows(self, context: EditContext, preset: Mapping[str, Any]) -> Mapping[str, Any]:
         """The preset, with short windows where the change needs them and none are asked for."""
-        asked = {self.cross_replace is not None, self.self_replace is not None}
+        return with_windows(preset, context) if self._holds_by_itself() else preset
+
+    def _holds_by_itself(self) -> bool:
+        """Whether p2p holds the photo for as long as the change of words decides."""
+        asked = self.cross_replace is not None or self.self_replace is not None
         named = {"cross_replace", "self_replace"} & {k.replace("-", "_") for k in self.edit_options}
-        if True in asked or named or "p2p" not in self.edit:
-            return preset
-        return with_windows(preset, context)
+        return "p2p" in self.edit and not asked and not named
+
+    def source_share(self, context: EditContext, preset: Mapping[str, Any]) -> float:
+        """The least share of the source's correction that the targets get, where an inversion
+        has one to give: what strength lacks to 1, and what the preset says of the change."""
+        own = light_share(preset, context) if self._holds_by_itself() else 0.0
+        return max(own, 1 - self.strength)
 
     def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
         if not self.local:

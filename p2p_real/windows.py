@@ -44,3 +44,14 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
         ", ".join(f"{100 * part:.0f} %" for part in windows),
     )
     return {**preset, "p2p": {**preset.get("p2p", {}), **short}}
+
+
+def light_share(preset: Mapping[str, Any], context: EditContext) -> float:
+    """The preset's share of the source's correction for targets that change the light alone.
+
+    Where every place changes and nothing moves, what pulls the photo's own row back to its record
+    pulls the edited one nearer to the truth, too; where a thing changes besides, it holds that.
+    """
+    pairs = [p for t in context.targets for p in align(context.source, t).pairs if p[2] != "same"]
+    only = bool(pairs) and all(changes_light([pair]) for pair in pairs)
+    return float(preset.get("light_share", 0)) if only else 0.0

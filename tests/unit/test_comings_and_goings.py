@@ -15,6 +15,9 @@ TWO = "a red cube and a yellow mug on the grass at noon"
 ONE = "a red cube on the grass at noon"
 
 
+WINDOWS = ("cross_replace", "self_replace")
+
+
 @pytest.fixture(scope="module")
 def editor() -> Editor:
     return Editor.load("tabletop", cache=False)
@@ -105,3 +108,18 @@ def test_windows_follow_the_kind(editor: Editor) -> None:
     ):
         found = editor.edit(inversion, **change).report["edit_settings"]["p2p"]
         assert (found["cross_replace"], found["padding_replace"]) == (cross, padding)
+
+
+def test_edits_of_light_take_a_share_of_the_correction(editor: Editor) -> None:
+    photo = PHOTOS / "red_cube_and_yellow_mug.png"
+    inversion = editor.invert(photo, prompt=TWO, steps=5, method="direct", verify=False)
+    asked = editor.invert(photo, prompt=TWO, steps=5, method="direct", verify=False, share=0.2)
+    night = {"swap": {"noon": "night"}}
+    own = editor.edit(inversion, **night)
+    assert own.report["source_share"] == 0.2
+    assert editor.edit(inversion, swap={"red": "blue"}).report["source_share"] == 0
+    windows = {name: own.report["edit_settings"]["p2p"][name] for name in WINDOWS}
+    free, told = (editor.edit(one, **night, **windows) for one in (inversion, asked))
+    assert free.report["source_share"] == 0
+    assert np.array_equal(np.asarray(own.image), np.asarray(told.image))
+    assert not np.array_equal(np.asarray(own.image), np.asarray(free.image))

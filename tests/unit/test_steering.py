@@ -124,6 +124,26 @@ def test_what_only_goes_may_have_windows_of_its_own() -> None:
         assert tuple(found[name] for name in names) == windows
 
 
+@pytest.mark.parametrize(
+    ("how", "after", "share"),
+    [
+        (EditControl(), "a ball at night", 0.2),
+        (EditControl(), "a cube at noon", 0.0),
+        (EditControl(), "a cube at night", 0.0),
+        (EditControl(), "a ball at noon", 0.0),
+        (EditControl(strength=0.9), "a ball at night", 0.2),
+        (EditControl(strength=0.9), "a cube at noon", 0.1),
+        (EditControl(strength=0), "a ball at night", 1.0),
+        (EditControl(self_replace=0.4), "a ball at night", 0.0),
+        (EditControl(edit="plain"), "a ball at night", 0.0),
+    ],
+)
+def test_light_alone_may_share_the_correction(how: EditControl, after: str, share: float) -> None:
+    context = EditContext(tokens("a ball at noon"), (tokens(after),), 50, (16, 16))
+    assert how.source_share(context, {"light_share": 0.2}) == pytest.approx(share)
+    assert how.source_share(context, {}) == pytest.approx(1 - how.strength)
+
+
 def test_a_preset_may_blend_by_itself() -> None:
     context = EditContext(tokens(BALL), (tokens(CUBE),), 10, (16, 16))
 
