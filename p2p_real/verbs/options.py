@@ -196,7 +196,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="keep where each word was seen in the photo until this fraction of the steps: 1 holds "
         "shapes most, 0 not at all (0.8; 0.4 where a whole phrase comes or goes, 0.2 where light, "
-        "weather or season change; tabletop 0.7, 0.1 for what comes, 0.1); from:to for a window; "
+        "weather or season change; tabletop 0.7, 0.05 for what comes, 0.1); from:to for a window; "
         "word=0.4 for one word of the new prompt; may be repeated",
     )
     how.add_argument(
@@ -204,7 +204,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="X",
         help="keep the photo's layout and shapes until this fraction of the steps (0.4; 0.2 where "
-        "a whole phrase comes or goes, or light, weather or season change; tabletop 0.4, 0.1, 0.4)",
+        "a whole phrase comes or goes, or light, weather or season change; tabletop 0.4, 0.05 for "
+        "what comes, 0.1 for what goes, 0.4)",
     )
     how.add_argument(
         "--local",
