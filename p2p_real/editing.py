@@ -108,10 +108,11 @@ def edit_inversion(
     subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
     how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
     plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch)
-    share = 0.0  # what a moved object took of the source's correction would be its new place's
-    if not (prompts.moves and how.strength > 0):
+    share = getattr(inversion.inverter, "share", None)
+    # what a moved object took of the source's correction would be that of its new place
+    if share is not None and not (prompts.moves and how.strength > 0):
         context = context_of(backbone, prompts, inversion.steps, (h, w))
-        share = how.source_share(context, defaults.preset(backbone.name))
+        share = max(share, how.source_share(context, defaults.preset(backbone.name)))
     walk = Walk(
         replay=lambda: replay_of(backbone, inversion, share=share),
         schedule=inversion.schedule,

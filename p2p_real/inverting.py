@@ -105,19 +105,19 @@ def pixel_size(backbone: Backbone, inversion: Inversion) -> tuple[int, int]:
     return h * backbone.vae_scale_factor, w * backbone.vae_scale_factor
 
 
-def replay_of(backbone: Backbone, inversion: Inversion, *, share: float = 0.0) -> Replay:
+def replay_of(backbone: Backbone, inversion: Inversion, *, share: float | None = None) -> Replay:
     """A fresh replay on the network's device.
 
     Args:
         backbone: the network.
         inversion: what is replayed.
-        share: the least share of the source's correction that the targets get, where the method
-            has one to give; 1 puts an unchanged prompt on the source's path.
+        share: of the source's correction that the targets get, instead of the inversion's own;
+            1 puts an unchanged prompt on the source's path.
     """
     tape = {k: v.to(backbone.device) for k, v in inversion.tape.items()}
     inverter: Any = inversion.inverter
-    if share > 0 and hasattr(inverter, "share"):
-        inverter = dataclasses.replace(inverter, share=max(inverter.share, share))
+    if share is not None:
+        inverter = dataclasses.replace(inverter, share=share)
     replay: Replay = inverter.replay(inversion.trajectory.to(backbone.device), tape)
     return replay
 

@@ -356,8 +356,8 @@ class EditControl:
         return "p2p" in self.edit and not asked and not named
 
     def source_share(self, context: EditContext, preset: Mapping[str, Any]) -> float:
-        """The least share of the source's correction that the targets get, where an inversion
-        has one to give: what strength lacks to 1, and what the preset says of the change."""
+        """The least share of the source's correction that the targets get: what strength lacks to
+        1, and what the preset says of the change."""
         own = light_share(preset, context) if self._holds_by_itself() else 0.0
         return max(own, 1 - self.strength)
 

@@ -123,3 +123,5 @@ def test_edits_of_light_take_a_share_of_the_correction(editor: Editor) -> None:
     assert free.report["source_share"] == 0
     assert np.array_equal(np.asarray(own.image), np.asarray(told.image))
     assert not np.array_equal(np.asarray(own.image), np.asarray(free.image))
+    other = editor.invert(photo, prompt=TWO, steps=5, method="negative-prompt", verify=False)
+    assert editor.edit(other, **night).report["source_share"] is None
