@@ -359,6 +359,8 @@ class EditControl:
         """The least share of the source's correction that the targets get: what strength lacks to
         1, and what the preset says of the change."""
         own = light_share(preset, context) if self._holds_by_itself() else 0.0
+        if own > 1 - self.strength:
+            logger.info("the edit takes %.0f %% of what keeps the photo on its record", 100 * own)
         return max(own, 1 - self.strength)
 
     def _blend(self, preset: Mapping[str, Any]) -> BlendWords | None:
