@@ -22,7 +22,7 @@ class EditContext:
         steps: number of sampling steps.
         latent_size: (h, w) of the latents.
         first_step: index of the first step that is walked. Windows are fractions of the whole walk;
-            only ``compat`` settings read this, and count from that step as published code does.
+            ``compat`` settings count from that step as published code does.
     """
 
     source: Tokens

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from edit import EditContext, Plan
-from inversion import ClassifierFree, Inversion
+from inversion import ClassifierFree, Inversion, inverters
 from inversion.sampling import Progress
 
 from . import defaults
@@ -33,12 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 def context_of(
-    backbone: Backbone, prompts: Prompts, steps: int, latent_size: tuple[int, int]
+    backbone: Backbone,
+    prompts: Prompts,
+    steps: int,
+    latent_size: tuple[int, int],
+    first_step: int = 0,
 ) -> EditContext:
     """What edit methods may know: the tokens of all prompts, and sizes."""
     tokens = backbone.tokens
     targets = tuple(tokens(text) for text in prompts.targets)
-    return EditContext(tokens(prompts.source), targets, steps, latent_size)
+    return EditContext(tokens(prompts.source), targets, steps, latent_size, first_step)
 
 
 def plan_of(
@@ -49,6 +53,7 @@ def plan_of(
     latent_size: tuple[int, int],
     fit: Fit | None,
     watch: Watch | None = None,
+    first_step: int = 0,
 ) -> Plan:
     """All that acts in the walk of an edit; raises what is wrong with words and settings.
 
@@ -56,8 +61,9 @@ def plan_of(
         latent_size: (h, w).
         fit: how the photo was put on the model's grid, for masks.
         watch: makes controls that look on after the others.
+        first_step: index of the first step that is walked.
     """
-    context = context_of(backbone, prompts, steps, latent_size)
+    context = context_of(backbone, prompts, steps, latent_size, first_step)
     plan = how.plan(context, prompts, preset=defaults.preset(backbone.name), fit=fit)
     more = () if watch is None else tuple(watch(context))
     return dataclasses.replace(plan, controls=(*plan.controls, *more))
@@ -69,9 +75,10 @@ def settings_of(
     how: EditControl,
     steps: int,
     latent_size: tuple[int, int],
+    first_step: int = 0,
 ) -> dict[str, Any]:
     """The settings that each edit method really has, by its name."""
-    context = context_of(backbone, prompts, steps, latent_size)
+    context = context_of(backbone, prompts, steps, latent_size, first_step)
     return how.resolved(context, prompts, preset=defaults.preset(backbone.name))
 
 
@@ -107,8 +114,9 @@ def edit_inversion(
     h, w = inversion.trajectory.shape[-2:]
     subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
     how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
-    plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch)
-    share = getattr(inversion.inverter, "share", None)
+    first = inversion.steps - replay_of(backbone, inversion).level()
+    plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch, first)
+    share = inverters.settings(inversion.inverter).get("share")
     # what a moved object took of the source's correction would be that of its new place
     if share is not None and not (prompts.moves and how.strength > 0):
         context = context_of(backbone, prompts, inversion.steps, (h, w))
@@ -132,7 +140,7 @@ def edit_inversion(
         "guidance_scale": guidance,
         "fit": fit.mode,
         "moves": [str(one) for one in prompts.moves],
-        "edit_settings": settings_of(backbone, prompts, how, inversion.steps, (h, w)),
+        "edit_settings": settings_of(backbone, prompts, how, inversion.steps, (h, w), first),
         "seed": extra.get("seed", 0),
         "ceiling_psnr": extra.get("ceiling_psnr"),
         "inversion_seconds": extra.get("seconds"),

@@ -36,6 +36,9 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
             windows = preset.get("dropped_windows", windows)
     else:
         return preset
+    if context.first_step:  # edit-friendly may begin after they end
+        least = (context.first_step + 1) / context.steps
+        windows = [max(part, least) for part in windows]
     short = dict(zip(NAMES, windows, strict=False))
     logger.info(
         "%s: the photo's attention is held for %s of the steps (--cross-replace and "

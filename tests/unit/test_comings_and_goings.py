@@ -125,3 +125,17 @@ def test_edits_of_light_take_a_share_of_the_correction(editor: Editor) -> None:
     assert not np.array_equal(np.asarray(own.image), np.asarray(free.image))
     other = editor.invert(photo, prompt=TWO, steps=5, method="negative-prompt", verify=False)
     assert editor.edit(other, **night).report["source_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("edict", {"skip": 0.3}), ("edit-friendly", {"skip": 0.3}), ("eta", {})],
+)
+def test_light_on_other_inversions(editor: Editor, method: str, settings: dict[str, float]) -> None:
+    """Short windows reach into a walk that begins late; EDICT's ``share`` is no setting."""
+    photo = PHOTOS / "red_cube_and_yellow_mug.png"
+    inversion = editor.invert(photo, TWO, steps=10, method=method, verify=False, **settings)
+    for strength in (1.0, 0.5):
+        made = editor.edit(inversion, swap={"noon": "night"}, strength=strength)
+        held = made.report["edit_settings"]["p2p"]["cross_replace"]
+        assert held == pytest.approx(settings.get("skip", 0) + 0.1)
