@@ -120,7 +120,8 @@ def edit_inversion(
     # what a moved object took of the source's correction would be that of its new place
     if share is not None and not (prompts.moves and how.strength > 0):
         context = context_of(backbone, prompts, inversion.steps, (h, w))
-        share = max(share, how.source_share(context, defaults.preset(backbone.name)))
+        preset = {} if share else defaults.preset(backbone.name)  # one that was asked for stays
+        share = max(share, how.source_share(context, preset))
     walk = Walk(
         replay=lambda: replay_of(backbone, inversion, share=share),
         schedule=inversion.schedule,

@@ -38,7 +38,7 @@ def with_windows(preset: Mapping[str, Any], context: EditContext) -> Mapping[str
         return preset
     if context.first_step:  # edit-friendly may begin after they end
         least = (context.first_step + 1) / context.steps
-        windows = [max(part, least) for part in windows]
+        windows = [part and max(part, least) for part in windows]
     short = dict(zip(NAMES, windows, strict=False))
     logger.info(
         "%s: the photo's attention is held for %s of the steps (--cross-replace and "

@@ -125,6 +125,8 @@ def test_edits_of_light_take_a_share_of_the_correction(editor: Editor) -> None:
     assert not np.array_equal(np.asarray(own.image), np.asarray(free.image))
     other = editor.invert(photo, prompt=TWO, steps=5, method="negative-prompt", verify=False)
     assert editor.edit(other, **night).report["source_share"] is None
+    less = editor.invert(photo, prompt=TWO, steps=5, method="direct", verify=False, share=0.1)
+    assert editor.edit(less, **night).report["source_share"] == 0.1
 
 
 @pytest.mark.parametrize(
