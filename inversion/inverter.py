@@ -90,6 +90,10 @@ class Inverter:
         """Cost of the inversion in UNet row evaluations, for tables."""
         return str(self.cost(steps))
 
+    def start_level(self, steps: int) -> int:
+        """The level at which the way back starts, 1 to ``steps`` (default: the noisiest)."""
+        return steps
+
     def invert(
         self,
         x0: Tensor,

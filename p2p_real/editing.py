@@ -114,7 +114,7 @@ def edit_inversion(
     h, w = inversion.trajectory.shape[-2:]
     subject = subject_of(editor, inversion, photo, target=prompts.target, progress=progress)
     how, prompts = how.settled(subject), located(prompts, subject, how.mask_options)
-    first = inversion.steps - replay_of(backbone, inversion).level()
+    first = inversion.steps - inversion.inverter.start_level(inversion.steps)
     plan = plan_of(backbone, prompts, how, inversion.steps, (h, w), fit, watch, first)
     share = inverters.settings(inversion.inverter).get("share")
     # what a moved object took of the source's correction would be that of its new place

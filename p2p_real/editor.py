@@ -301,7 +301,10 @@ class Editor:
             factor = self.backbone.vae_scale_factor
             # words and settings are checked before the long work
             size = (h // factor, w // factor)
-            plan_of(self.backbone, prompts, how, steps, size, self._fit(opened, fit)[1], watch)
+            inverter = inversions.create(method or defaults.METHOD, **dict(method_options or {}))
+            first = steps - inverter.start_level(steps)
+            place = self._fit(opened, fit)[1]
+            plan_of(self.backbone, prompts, how, steps, size, place, watch, first)
             inversion = self.invert(
                 opened,
                 source,
